@@ -1,0 +1,292 @@
+"""What a run is asked to do: frozen, strict, torch-free. The job spec of the REST API embeds `RunConfig` as it is.
+
+Knobs that a preset decides are `None` until `RunConfig.resolved()` fills them in; an explicit value always wins.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from cpd_engine.presets import PRESETS
+
+Divergence = Literal["pmtd", "kld", "rkl", "sft"]
+Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce"]
+MixingKind = Literal["linear", "open", "fixed", "step"]
+Metric = Literal["rouge_l", "exact_match", "ce"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+_LOCAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}){0,3}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_DATASET_ID = re.compile(r"ds_[A-Za-z0-9]{8,40}")
+
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Frozen(BaseModel):
+    """Base of every wire type of the engine: immutable, no unknown field, no coercion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _matching(pattern: re.Pattern[str], what: str, value: str) -> str:
+    if pattern.fullmatch(value) is None or ".." in value:
+        raise ValueError(f"not {what}: letters, digits, '.', '_', '-' only")
+    return value
+
+
+class HubModel(Frozen):
+    """A model on the operator's hub. `revision` should be a commit; a branch or tag is pinned on first use and warned of."""
+
+    hub: str
+    revision: str = "main"
+
+    @field_validator("hub")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        return _matching(_HUB_ID, "a hub id such as org/name", value)
+
+    @field_validator("revision")
+    @classmethod
+    def _rev(cls, value: str) -> str:
+        return _matching(_REVISION, "a revision", value)
+
+
+class LocalModel(Frozen):
+    """A model directory by its name under one of the operator's model folders."""
+
+    local: str
+
+    @field_validator("local")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return _matching(_LOCAL, "the name of a folder under the operator's model folders", value)
+
+
+class TinyModel(Frozen):
+    """A small decoder with fresh seeded weights and a tokenizer trained on the job's own training data."""
+
+    tiny: Literal["gpt2", "llama", "qwen2"]
+    layers: Annotated[int, Field(ge=1, le=48)] = 4
+    hidden: Annotated[int, Field(ge=16, le=4096, multiple_of=16)] = 128
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    vocabulary: Annotated[int, Field(ge=300, le=65536)] = 1024
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> TinyModel:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class StudentFromTeacher(Frozen):
+    """The teacher (as it is after `teacher_sft`) without the layers of lowest block influence, 1 − cos(layer input, output)."""
+
+    source: Annotated[Literal["teacher"], Field(alias="from")]
+    drop_layers: Annotated[int, Field(ge=1, le=512)]
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        serialize_by_alias=True,
+    )
+
+
+def _which_model(value: Any) -> str | None:
+    """The key that tells the kinds of model reference apart, so that an error names one kind only."""
+    if isinstance(value, BaseModel):
+        return {HubModel: "hub", LocalModel: "local", TinyModel: "tiny", StudentFromTeacher: "from"}.get(type(value))
+    keys = value if isinstance(value, dict) else ()
+    return next((tag for tag in ("hub", "local", "tiny", "from") if tag in keys), None)
+
+
+_WHICH = Discriminator(
+    _which_model,
+    custom_error_type="model_reference",
+    custom_error_message="Name a model as {hub, revision}, {local}, {tiny, …} or, for the student, {from: teacher, drop_layers}",
+)
+TeacherRef = Annotated[
+    Annotated[HubModel, Tag("hub")] | Annotated[LocalModel, Tag("local")] | Annotated[TinyModel, Tag("tiny")], _WHICH
+]
+StudentRef = Annotated[
+    Annotated[HubModel, Tag("hub")]
+    | Annotated[LocalModel, Tag("local")]
+    | Annotated[TinyModel, Tag("tiny")]
+    | Annotated[StudentFromTeacher, Tag("from")],
+    _WHICH,
+]
+
+
+class SyntheticData(Frozen):
+    """The project's own seeded instruction tasks; the test split is disjoint in values."""
+
+    rows: Annotated[int, Field(ge=100, le=1_000_000)] = 4800
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class DatasetSpec(Frozen):
+    """Where the rows come from: exactly one of `train` (an uploaded data set or, on the command line, a file), `hub` or `synthetic`.
+
+    A missing validation or test split is cut from the training rows by a seeded hash of their content.
+    """
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    hub: str | None = None
+    revision: str = "main"
+    synthetic: SyntheticData | None = None
+    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
+    test_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
+    max_rows: PositiveInt | None = None
+    max_bad_row_fraction: Fraction = 0.01
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DatasetSpec:
+        sources = [self.train is not None, self.hub is not None, self.synthetic is not None]
+        if sum(sources) != 1:
+            raise ValueError("name exactly one of train, hub and synthetic")
+        if self.train is None and (self.validation is not None or self.test is not None):
+            raise ValueError("validation and test go with train")
+        if self.hub is not None:
+            _matching(_HUB_ID, "a hub id such as org/name", self.hub)
+        return self
+
+
+class MixingSpec(Frozen):
+    """Schedule of t, the weight of the student in the mixed target (paper 3.3). `value` belongs to `fixed`; `end` scales the others."""
+
+    kind: MixingKind = "open"
+    value: Fraction = 0.5
+    end: Fraction = 1.0
+
+
+class OptimizerSpec(Frozen):
+    """AdamW and its learning-rate schedule over the planned iterations."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 5e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_fraction: Annotated[float, Field(ge=0.0, le=0.9)] = 0.03
+    final_fraction: Fraction = 0.0
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    beta_1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta_2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    eps: Annotated[float, Field(gt=0.0, le=1e-2)] = 1e-8
+    max_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = 1.0
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
+    micro_batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+
+
+class LoraSpec(Frozen):
+    """LoRA on every linear layer of attention and MLP (paper A.4.3)."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[float, Field(gt=0.0, le=4096.0)] = 32.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+
+class TeacherSft(Frozen):
+    """Fine-tune the teacher on the same data first (paper A.4.3)."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    optimizer: OptimizerSpec = OptimizerSpec()
+
+
+class GenerationSpec(Frozen):
+    """How answers are generated for scoring. temperature 0 is greedy."""
+
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    no_repeat_ngram_size: Annotated[int, Field(ge=0, le=64)] = 0
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10
+
+
+class EvaluationSpec(Frozen):
+    """What is scored, on how many rows, and which twins are trained beside the student."""
+
+    validation_metric: Metric = "rouge_l"
+    validation_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 200
+    every_epochs: PositiveInt = 1
+    test_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    baselines: Annotated[tuple[Literal["sft"], ...], Field(strict=False, max_length=1)] = ()
+    generation: GenerationSpec = GenerationSpec()
+
+
+class CheckpointSpec(Frozen):
+    """When training state is sealed, and how many states are kept beside the best."""
+
+    every_steps: PositiveInt = 200
+    keep: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+# Stages of equal length over the epochs, as POCL's .3, .2, .1, 0.
+AlphaStages = Annotated[tuple[Fraction, ...], Field(strict=False, min_length=1, max_length=1000)]
+
+
+class RunConfig(Frozen):
+    """One distillation. Teacher, student and dataset are required; everything else has a default or comes from the preset."""
+
+    teacher: TeacherRef
+    student: StudentRef
+    dataset: DatasetSpec
+
+    epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    tau_1: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    tau_n: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    preset: Literal["cpd", "paper", "kld", "rkl", "sft"] = "cpd"
+    alpha: Fraction | AlphaStages | None = None
+    divergence: Divergence | None = None
+    detach_target: bool = False
+    tau_squared: bool = True
+    mixing: MixingSpec | None = None
+    curriculum: Curriculum | None = None
+    min_fraction: Fraction = 0.0
+    difficulty: Difficulty | None = None
+    subset_repeat: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+    optimizer: OptimizerSpec = OptimizerSpec()
+    lora: LoraSpec | None = None
+    gradient_checkpointing: bool = False
+    template: Literal["paper", "chat"] = "paper"
+    max_length: Annotated[int, Field(ge=8, le=1_048_576)] = 512
+    overlong: Literal["drop", "truncate_response"] = "drop"
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    teacher_sft: TeacherSft | None = None
+    evaluation: EvaluationSpec = EvaluationSpec()
+    checkpoints: CheckpointSpec = CheckpointSpec()
+    name: Name | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
+
+    def resolved(self) -> RunConfig:
+        """The same run with every `None` that the preset decides filled in. Idempotent."""
+        preset = PRESETS[self.preset]
+        missing = {name: value for name, value in preset.items() if getattr(self, name) is None}
+        return RunConfig.model_validate(self.model_dump() | missing) if missing else self

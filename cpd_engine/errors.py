@@ -1,0 +1,93 @@
+"""Every way a run can end badly, each with a stable code and a message that says what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """A fault that people can act on. `code` is stable; the message names the field, what was given and the remedy."""
+
+    code: ClassVar[str] = "engine_error"
+
+
+class ConfigInvalid(EngineError):
+    """The run's settings cannot be carried out, whatever the data."""
+
+    code = "validation_error"
+
+
+class RunDirectoryMismatch(EngineError):
+    """The output directory holds a run with other settings or other data."""
+
+    code = "run_directory_mismatch"
+
+
+class DatasetInvalid(EngineError):
+    """The data cannot be read, or too many rows are bad."""
+
+    code = "invalid_dataset"
+
+
+class ModelNotFound(EngineError):
+    """No such model on the hub or in the operator's folders."""
+
+    code = "model_not_found"
+
+
+class UnsafeModelFormat(EngineError):
+    """The model has no safetensors weights, or needs code of its own."""
+
+    code = "unsafe_model_format"
+
+
+class UnsupportedModel(EngineError):
+    """The architecture is not a causal decoder that this engine can train."""
+
+    code = "unsupported_model"
+
+
+class VocabularyMismatch(EngineError):
+    """Teacher and student map some token to different ids."""
+
+    code = "tokenizer_mismatch"
+
+
+class HubUnavailable(EngineError):
+    """The hub did not answer within the bounded retries."""
+
+    code = "hub_unavailable"
+
+
+class NothingToLearn(EngineError):
+    """No step of the plan has a gradient (METHOD: alpha = 0 and t = 1 throughout, or no supervised token)."""
+
+    code = "no_gradient"
+
+
+class Diverged(EngineError):
+    """The loss or a gradient stopped being finite."""
+
+    code = "diverged"
+
+
+class OutOfDeviceMemory(EngineError):
+    """The accelerator's memory did not suffice even at a micro-batch of one."""
+
+    code = "out_of_memory"
+
+
+class StorageFull(EngineError):
+    """The disk is full; the last sealed checkpoint is intact."""
+
+    code = "insufficient_storage"
+
+
+class CheckpointCorrupt(EngineError):
+    """A sealed directory does not match its manifest."""
+
+    code = "checkpoint_corrupt"
+
+
+class StopRequested(Exception):  # noqa: N818 - a request, not an error
+    """`should_stop()` answered yes; the run has sealed what it had and can be resumed."""

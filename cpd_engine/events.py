@@ -1,0 +1,320 @@
+"""What a run says while it works: frozen values with a `kind`, one JSON object a line on the wire. Torch-free.
+
+The REST API's event schema is made from these same classes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field, TypeAdapter
+
+Phase = Literal["prepare", "teacher_sft", "profile", "train", "evaluate", "export"]
+PHASES: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "evaluate", "export")
+# Which model a training loop moves: the teacher in its own fine-tuning, the student, or the CE-only twin of the student.
+Trained = Literal["teacher", "student", "sft"]
+Subject = Literal["teacher", "untouched", "student", "sft"]
+Split = Literal["validation", "test"]
+# `phase`: the result of a finished piece of work; `training`: state to resume from; `best`: weights chosen on validation;
+# `export`: the files a user downloads.
+CheckpointRole = Literal["phase", "training", "best", "export"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """First event of every process that works on the run."""
+
+    config_sha256: str
+    device: str
+    precision: str
+    threads: int
+    versions: dict[str, str]
+    resumed: bool
+    kind: Literal["run_started"] = "run_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted:
+    """A phase begins; `index` counts from 0 of `total`."""
+
+    phase: Phase
+    index: int
+    total: int
+    kind: Literal["phase_started"] = "phase_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseFinished:
+    """A phase is done and sealed; `reused` when an earlier process of this run had already done it."""
+
+    phase: Phase
+    duration_s: float
+    reused: bool
+    kind: Literal["phase_finished"] = "phase_finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """Work inside a phase that is not training: rows encoded, scored or generated."""
+
+    phase: Phase
+    label: str
+    done: int
+    total: int
+    kind: Literal["progressed"] = "progressed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something a user should know; `code` is stable."""
+
+    code: str
+    message: str
+    kind: Literal["warned"] = "warned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataReady:
+    """Rows per split, what was dropped and why, and the hash of the normalised rows."""
+
+    rows: dict[str, int]
+    dropped: dict[str, int]
+    prompt_tokens: int
+    supervised_tokens: int
+    sha256: str
+    kind: Literal["data_ready"] = "data_ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochPlan:
+    """One epoch of the plan: k_e of N samples, target mean difficulty (None where the curriculum has none), iterations, τ_e, t_e, α_e."""
+
+    epoch: int
+    subset_size: int
+    target: float | None
+    iterations: int
+    temperature: float
+    mixing: float
+    alpha: float
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The whole plan, before training. Iterations are optimizer steps."""
+
+    samples: int
+    batch_size: int
+    total_iterations: int
+    supervised_tokens: int
+    epochs: tuple[EpochPlan, ...]
+    kind: Literal["planned"] = "planned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredSample:
+    """A training sample and its difficulty in the profile's metric."""
+
+    id: str
+    score: float
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileReady:
+    """The difficulty profile L̄(k), thinned to at most about 500 points (`k`, `cumulative`), and what the curriculum made of it."""
+
+    difficulty: str
+    samples: int
+    unscored: int
+    mean: float
+    k: tuple[int, ...]
+    cumulative: tuple[float, ...]
+    histogram_edges: tuple[float, ...]
+    histogram_counts: tuple[int, ...]
+    targets: tuple[float, ...]
+    subset_sizes: tuple[int, ...]
+    mixing: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    easiest: tuple[ScoredSample, ...]
+    hardest: tuple[ScoredSample, ...]
+    kind: Literal["profile_ready"] = "profile_ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochStarted:
+    """A training epoch begins on `subset_size` of `samples` samples."""
+
+    trained: Trained
+    epoch: int
+    epochs: int
+    subset_size: int
+    samples: int
+    iterations: int
+    temperature: float
+    mixing: float
+    alpha: float
+    kind: Literal["epoch_started"] = "epoch_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens …) repeat exactly on resume; the rest are of this process."""
+
+    trained: Trained
+    step: int
+    total_steps: int
+    epoch: int
+    values: dict[str, float]
+    tokens_per_s: float
+    eta_s: float | None
+    memory_bytes: int
+    kind: Literal["measured"] = "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """Scores of one model on one split. exact_match and rouge_l in percent; ce in nats per supervised token."""
+
+    subject: Subject
+    split: Split
+    rows: int
+    metrics: dict[str, float]
+    epoch: int | None = None
+    step: int | None = None
+    kind: Literal["evaluated"] = "evaluated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedFile:
+    """A file of a sealed directory: path relative to it, bytes, sha256."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpointed:
+    """A sealed directory at `path` under the run's output directory; `retained` names all of this role (and model) that still stand."""
+
+    name: str
+    role: CheckpointRole
+    path: str
+    files: tuple[SealedFile, ...]
+    retained: tuple[str, ...]
+    step: int | None = None
+    epoch: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    kind: Literal["checkpointed"] = "checkpointed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Distilled student against another model, paired by sample: mean difference, 95 % bootstrap interval, Wilcoxon signed-rank p.
+
+    `p_value` is None where every pair is tied.
+    """
+
+    subject: Subject
+    metric: str
+    difference: float
+    interval: tuple[float, float]
+    p_value: float | None
+    non_zero: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """The final table. `gap_closed` by metric: (student − untouched) / (teacher − untouched); absent where the gap is not positive."""
+
+    rows: int
+    scores: dict[str, dict[str, float]]
+    steps: dict[str, int]
+    gap_closed: dict[str, float]
+    comparisons: tuple[Comparison, ...]
+    kind: Literal["reported"] = "reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The student as a user downloads it: sealed directory, formats ('merged', and 'adapter' with LoRA), parameters."""
+
+    name: str
+    path: str
+    formats: tuple[str, ...]
+    parameters: int
+    size_bytes: int
+    kind: Literal["exported"] = "exported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """Last event of a run that succeeded."""
+
+    duration_s: float
+    kind: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Last event of a process that stopped on request; the run can be resumed."""
+
+    phase: Phase
+    kind: Literal["stopped"] = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Last event of a run that failed; `code` is one of cpd_engine.errors."""
+
+    code: str
+    message: str
+    kind: Literal["failed"] = "failed"
+
+
+Event = (
+    RunStarted
+    | PhaseStarted
+    | PhaseFinished
+    | Progressed
+    | Warned
+    | DataReady
+    | Planned
+    | ProfileReady
+    | EpochStarted
+    | Measured
+    | Evaluated
+    | Checkpointed
+    | Reported
+    | Exported
+    | Finished
+    | Stopped
+    | Failed
+)
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+class Emit(Protocol):
+    """Where a run's events go."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+def to_json(event: Event) -> str:
+    """One line of JSON without NaN or Infinity (ValueError if there is one)."""
+    return json.dumps(asdict(event), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_json(line: str | bytes) -> Event:
+    """Inverse of `to_json`; raises pydantic.ValidationError on anything else."""
+    return EVENT.validate_json(line)
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """The event as JSON-ready values, `kind` included."""
+    return asdict(event)
