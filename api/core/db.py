@@ -125,7 +125,7 @@ def transaction(make: sessionmaker[Session]) -> Iterator[Session]:
 def is_alive(engine: Engine) -> bool:
     """True when the database answers; for readiness probes."""
     with engine.connect() as connection:
-        return connection.execute(text("select 1")).scalar_one() == 1
+        return bool(connection.execute(text("select 1")).scalar_one() == 1)
 
 
 __all__ = ["Json", "Table", "UtcTime", "connect", "func", "is_alive", "now", "sessions", "transaction"]
