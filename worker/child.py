@@ -1,0 +1,226 @@
+"""The engine as a child process that cannot outlive its worker.
+
+It gets three pipes: stdin is the watchdog, whose end of file kills it when the worker dies, even by SIGKILL; events come as
+JSON lines on a pipe of their own; whatever it prints goes to a log of bounded size. Both ends of every pipe are close-on-exec, so
+no other child can hold the watchdog open.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+# What a worker holds and an engine has no use for: database and broker passwords, keys of the store.
+SECRET_PREFIXES = ("CPD_", "AWS_")
+MAX_LINE_BYTES = 8 * 2**20
+_CHUNK_BYTES = 2**16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCommand:
+    """What to start. `program` is usually `python -m cpd_engine`."""
+
+    program: tuple[str, ...]
+    spec: Path
+    out: Path
+    datasets: Mapping[str, Path]
+    model_roots: tuple[Path, ...] = ()
+    hub_cache: Path | None = None
+    hub_endpoint: str | None = None
+
+    def arguments(self, events_fd: int) -> list[str]:
+        """The argument list, with events on file descriptor `events_fd`."""
+        arguments = [*self.program, "run", str(self.spec), "--out", str(self.out)]
+        arguments += ["--events-fd", str(events_fd), "--watchdog"]
+        for name, path in self.datasets.items():
+            arguments += ["--dataset", f"{name}={path}"]
+        for root in self.model_roots:
+            arguments += ["--model-root", str(root)]
+        if self.hub_cache is not None:
+            arguments += ["--hub-cache", str(self.hub_cache)]
+        if self.hub_endpoint is not None:
+            arguments += ["--hub-endpoint", self.hub_endpoint]
+        return arguments
+
+
+def engine_environment(environment: Mapping[str, str], *, temporary: Path) -> dict[str, str]:
+    """The worker's environment without secrets; temporary files go where they are cleaned up with the attempt."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(SECRET_PREFIXES)}
+    return kept | {"TMPDIR": str(temporary)}
+
+
+class Child:
+    """A running engine: its exit status, its tail of log, and the two ways to end it. Starts in the constructor.
+
+    `on_lines` gets whole event lines without their newline, in order, from a thread of this object; while it blocks, the
+    engine's pipe fills and the engine waits. `on_exit` is called once, after the last line, when nothing of the process group is
+    left.
+    """
+
+    def __init__(
+        self,
+        arguments: Callable[[int], Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        log_bytes: int,
+        on_lines: Callable[[list[bytes]], None],
+        on_exit: Callable[[], None],
+    ) -> None:
+        self._on_lines, self._on_exit = on_lines, on_exit
+        self._log = BoundedLog(log, log_bytes)
+        self._signals = threading.Lock()
+        self._reaped = False
+        self._stop_at: float | None = None
+        self._returncode: int | None = None
+        # Popen's own pipe and os.pipe() are close-on-exec: only the child's copies of its own ends survive its exec.
+        events, events_out = os.pipe()
+        output, output_in = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                arguments(events_out),
+                stdin=subprocess.PIPE,
+                stdout=output_in,
+                stderr=output_in,
+                pass_fds=(events_out,),
+                env=dict(environment),
+                bufsize=0,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(events)
+            os.close(output)
+            self._log.close()
+            raise
+        finally:
+            os.close(events_out)
+            os.close(output_in)
+        self._events = threading.Thread(target=self._pump_events, args=(events,), name="engine-events", daemon=True)
+        self._output = threading.Thread(target=self._pump_output, args=(output,), name="engine-log", daemon=True)
+        self._waiter = threading.Thread(target=self._wait, name="engine-wait", daemon=True)
+        for thread in (self._events, self._output, self._waiter):
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of its group and session."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, −signal, or None while it runs or its last lines are still being read."""
+        return self._returncode
+
+    def log_tail(self) -> str:
+        """The last few KB that the engine printed."""
+        return self._log.tail()
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, once: the engine seals a checkpoint and exits with 10."""
+        if self._stop_at is None:
+            self._stop_at = monotonic()
+            with self._signals:
+                if not self._reaped:
+                    os.kill(self.pid, signal.SIGTERM)
+
+    def asked_for_s(self) -> float | None:
+        """Seconds since `ask_to_stop`, None before."""
+        return None if self._stop_at is None else monotonic() - self._stop_at
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, now. Harmless when it is gone already."""
+        with self._signals:
+            # Until the leader is reaped its id, which is the group's, cannot be given to another process.
+            if not self._reaped:
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def join(self, timeout_s: float) -> int | None:
+        """Wait for the end and return `returncode`."""
+        self._waiter.join(timeout_s)
+        return self._returncode
+
+    def close(self) -> None:
+        """Kill what still runs and wait until it is gone."""
+        self.kill()
+        self._waiter.join()
+
+    def _wait(self) -> None:
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        # Helpers of the engine would keep the pipes open and the machine busy.
+        self.kill()
+        # A process that left the session can still hold a pipe; what it writes is none of ours.
+        self._events.join(timeout=30)
+        self._output.join(timeout=1)
+        with self._signals:
+            returncode = self._process.wait()
+            self._reaped = True
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._log.close()
+        self._returncode = returncode
+        self._on_exit()
+
+    def _pump_events(self, events: int) -> None:
+        with open(events, "rb", buffering=0) as pipe:
+            for lines in whole_lines(iter(lambda: pipe.read(_CHUNK_BYTES), b"")):
+                self._on_lines(lines)
+
+    def _pump_output(self, output: int) -> None:
+        with open(output, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(_CHUNK_BYTES):
+                self._log.write(chunk)
+
+
+def whole_lines(chunks: Iterator[bytes], *, max_bytes: int = MAX_LINE_BYTES) -> Iterator[list[bytes]]:
+    """Cut a stream into lines, several at a time. A line longer than `max_bytes` comes out empty, so that line numbers hold.
+
+    A last line without newline is half a line of a killed engine and is dropped.
+    """
+    rest, too_long = b"", False
+    for chunk in chunks:
+        *lines, last = chunk.split(b"\n")
+        if lines:
+            first = b"" if too_long or len(rest) + len(lines[0]) > max_bytes else rest + lines[0]
+            yield [first, *lines[1:]]
+            rest, too_long = b"", False
+        too_long = too_long or len(rest) + len(last) > max_bytes
+        rest = b"" if too_long else rest + last
+
+
+class BoundedLog:
+    """A log file of at most `max_bytes` and one of its predecessors (`<name>.1`), and the newest few KB in memory."""
+
+    def __init__(self, path: Path, max_bytes: int, *, tail_bytes: int = 4096) -> None:
+        self._path, self._max_bytes, self._tail_bytes = path, max_bytes, tail_bytes
+        self._lock = threading.Lock()
+        self._file = path.open("wb")
+        self._tail = b""
+
+    def write(self, chunk: bytes) -> None:
+        """Append; a file that would grow too large becomes the predecessor."""
+        with self._lock:
+            if self._file.closed:
+                return
+            if self._file.tell() and self._file.tell() + len(chunk) > self._max_bytes:
+                self._file.close()
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                self._file = self._path.open("wb")
+            self._file.write(chunk)
+            self._file.flush()
+            self._tail = (self._tail + chunk)[-self._tail_bytes :]
+
+    def tail(self) -> str:
+        """The newest few KB as text."""
+        with self._lock:
+            return self._tail.decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """No more is written."""
+        with self._lock:
+            self._file.close()
