@@ -89,5 +89,5 @@ class CheckpointCorrupt(EngineError):
     code = "checkpoint_corrupt"
 
 
-class StopRequested(Exception):  # noqa: N818 - a request, not an error
+class StopRequested(Exception):
     """`should_stop()` answered yes; the run has sealed what it had and can be resumed."""

@@ -162,7 +162,10 @@ class EpochStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens …) repeat exactly on resume; the rest are of this process."""
+    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens …) repeat exactly on resume.
+
+    The other fields are of this process and do not.
+    """
 
     trained: Trained
     step: int

@@ -1,0 +1,43 @@
+"""How hard a sample is, one number each, higher = harder. Pure. Paper 3.1 and 6.3."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpd_engine.config import Difficulty
+
+Floats = NDArray[np.float64]
+
+
+def scores(
+    kind: Difficulty,
+    *,
+    student_ce_sum: Floats,
+    supervised_tokens: NDArray[np.int64],
+    teacher_ce_sum: Floats | None = None,
+) -> Floats:
+    """Score per sample [N] from summed negative log-likelihoods in nats over the supervised tokens.
+
+    `ce_mean`: −log q(y) per token, of the untrained student; `ce_sum`: its sum, the paper's formula; `teacher_ce`: the teacher's
+    mean. A sample without supervised tokens gets NaN, which the profile leaves out and counts.
+    """
+    tokens = np.where(supervised_tokens > 0, supervised_tokens, np.nan).astype(np.float64)
+    match kind:
+        case "ce_mean":
+            return student_ce_sum.astype(np.float64) / tokens
+        case "ce_sum":
+            return student_ce_sum.astype(np.float64) * (tokens / tokens)
+        case "teacher_ce":
+            if teacher_ce_sum is None:
+                raise ValueError("teacher_ce needs the teacher's cross-entropy")
+            return teacher_ce_sum.astype(np.float64) / tokens
+        case _:
+            assert_never(kind)
+
+
+def needs_teacher(kind: Difficulty) -> bool:
+    """True where scoring needs a pass of the teacher."""
+    return kind == "teacher_ce"

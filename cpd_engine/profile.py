@@ -1,0 +1,42 @@
+"""The difficulty profile L̄(k): the mean score of the k easiest samples (paper 3.1). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifficultyProfile:
+    """`order` [K] holds sample indices from easy to hard, `scores` [K] their scores, `cumulative` [K] L̄(1..K), in float64.
+
+    Samples whose score is not finite are left out: K = N − `unscored`.
+    """
+
+    order: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    cumulative: NDArray[np.float64]
+    unscored: int
+
+    @classmethod
+    def from_scores(cls, scores: ArrayLike, ids: Sequence[str] | Sequence[int] | None = None) -> DifficultyProfile:
+        """Sort ascending by (score, id); without `ids` a sample's id is its index. L̄ in float64 whatever the scores' dtype.
+
+        float32 sums would move the cuts: by 404 at 10⁶ samples, by 266,114 at 10⁷.
+        """
+        values = np.asarray(scores, dtype=np.float64)
+        finite = np.flatnonzero(np.isfinite(values))
+        names = np.arange(len(values)) if ids is None else np.asarray(ids)
+        order = finite[np.lexsort((names[finite], values[finite]))].astype(np.int64)
+        ordered = values[order]
+        means = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+        return cls(
+            order=order,
+            scores=ordered,
+            # A mean of ascending values never falls; rounding may, and the cuts are found by bisection.
+            cumulative=np.maximum.accumulate(means) if len(means) else means,
+            unscored=len(values) - len(order),
+        )

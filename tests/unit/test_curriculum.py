@@ -1,0 +1,167 @@
+"""Profile, cuts and plan against hand-worked values, the paper's Table 5 and brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cpd_engine.config import RunConfig
+from cpd_engine.curriculum import floor_size, subset_sizes, targets
+from cpd_engine.difficulty import scores
+from cpd_engine.errors import ConfigInvalid, NothingToLearn
+from cpd_engine.plan import plan
+from cpd_engine.profile import DifficultyProfile
+
+SMALL = DifficultyProfile.from_scores([1.0, 1.0, 2.0, 4.0, 8.0, 8.0])
+
+
+def config(**fields: object) -> RunConfig:
+    given: dict[str, object] = {
+        "teacher": {"local": "t"},
+        "student": {"local": "s"},
+        "dataset": {"train": "rows.jsonl"},
+    }
+    return RunConfig.model_validate(given | fields).resolved()
+
+
+def test_the_profile_is_the_running_mean_of_the_sorted_scores() -> None:
+    assert SMALL.cumulative.tolist() == pytest.approx([1, 1, 4 / 3, 2, 3.2, 4], abs=1e-12)
+    assert SMALL.order.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_equal_scores_are_ordered_by_id_and_unscored_samples_are_left_out_and_counted() -> None:
+    profile = DifficultyProfile.from_scores([2.0, math.nan, 1.0, 1.0, math.inf], ids=["e", "d", "c", "b", "a"])
+    assert profile.order.tolist() == [3, 2, 0]
+    assert profile.unscored == 2
+
+
+def test_the_calibrated_cuts_of_the_reference_profile() -> None:
+    assert subset_sizes(SMALL, 4) == [1, 4, 5, 6]
+
+
+def test_the_floor_lifts_early_subsets_only() -> None:
+    assert subset_sizes(SMALL, 4, floor=3) == [3, 4, 5, 6]
+    assert floor_size(100, 8, 0.0) == 8
+    assert floor_size(100, 8, 0.255) == 26
+    assert floor_size(5, 8, 0.0) == 5
+
+
+def test_equal_scores_end_with_all_samples_all_the_same() -> None:
+    assert subset_sizes(DifficultyProfile.from_scores([3.0] * 10), 5, floor=2) == [2, 2, 2, 2, 10]
+
+
+def test_the_affine_targets_run_from_the_floor_to_the_whole() -> None:
+    assert targets(SMALL, 4, "calibrated_affine", floor=2) == pytest.approx([1.0, 2.0, 3.0, 4.0])
+    assert subset_sizes(SMALL, 4, "calibrated_affine", floor=2) == [2, 4, 5, 6]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0, 1e6), min_size=1, max_size=60),
+    st.integers(1, 25),
+    st.integers(1, 80),
+    st.sampled_from(["calibrated", "calibrated_affine", "none", "linear", "cosine"]),
+)
+def test_every_curriculum_grows_from_the_floor_to_all_samples(
+    values: list[float], epochs: int, floor: int, kind: str
+) -> None:
+    sizes = subset_sizes(DifficultyProfile.from_scores(values), epochs, kind, floor=floor)
+    assert len(sizes) == epochs
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(values)
+    assert sizes[0] >= min(floor, len(values))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 1e3), min_size=1, max_size=60), st.integers(1, 12))
+def test_the_calibrated_cut_is_the_first_prefix_that_reaches_its_target(values: list[float], epochs: int) -> None:
+    ordered = sorted(values)
+    means = [math.fsum(ordered[:k]) / k for k in range(1, len(ordered) + 1)]
+    sizes = subset_sizes(DifficultyProfile.from_scores(values), epochs)
+    for epoch, size in enumerate(sizes[:-1], start=1):
+        aim = epoch / epochs * means[-1]
+        assert means[size - 1] >= aim * (1 - 1e-9)
+        assert size == 1 or means[size - 2] <= aim * (1 + 1e-9)
+
+
+def test_float32_scores_are_summed_in_float64() -> None:
+    values = np.full(1_000_000, 0.1, dtype=np.float32)
+    assert DifficultyProfile.from_scores(values).cumulative[-1] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+
+@pytest.mark.parametrize(("curriculum", "published"), [("linear", 15_008), ("cosine", 24_299), ("none", 28_588)])
+def test_the_iterations_of_table_5_come_out_of_the_plan(curriculum: str, published: int) -> None:
+    made = plan(config(curriculum=curriculum, epochs=20, subset_repeat=1, optimizer={"batch_size": 8}), samples=11_435)
+    assert made.exact
+    assert made.planned.total_iterations == pytest.approx(published, rel=1e-3)
+
+
+def test_the_paper_preset_warns_of_its_dead_last_epoch_and_the_recommended_one_has_none() -> None:
+    paper, ours = plan(config(preset="paper"), samples=500), plan(config(), samples=500)
+    assert [e.epoch for e in paper.planned.epochs if e.dead] == [20]
+    assert [w.code for w in paper.warnings] == ["dead_epoch"]
+    assert not any(e.dead for e in ours.planned.epochs)
+    assert ours.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"alpha": 0.0, "mixing": {"kind": "fixed", "value": 1.0}},
+        {"alpha": 0.0, "divergence": "sft"},
+        {"alpha": 0.0, "mixing": {"kind": "linear"}, "epochs": 1},
+    ],
+)
+def test_a_run_without_any_gradient_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(NothingToLearn, match="no step of this run has a gradient"):
+        plan(config(**fields), samples=100)
+
+
+def test_the_plan_of_a_calibrated_curriculum_is_an_estimate_until_the_profile_is_there() -> None:
+    spec = config(epochs=4, subset_repeat=1, optimizer={"batch_size": 2})
+    guess = plan(spec, samples=6)
+    real = plan(spec, samples=6, profile=SMALL, supervised_tokens=[10, 10, 20, 30, 40, 50])
+    assert not guess.exact
+    assert guess.bounds[0] <= real.planned.total_iterations <= guess.bounds[1]
+    assert real.exact
+    assert [e.subset_size for e in real.planned.epochs] == [2, 4, 5, 6]
+    assert [e.iterations for e in real.planned.epochs] == [1, 2, 3, 3]
+    assert real.planned.supervised_tokens == 20 + 70 + 110 + 160
+
+
+def test_a_profile_of_equal_scores_is_called_degenerate() -> None:
+    made = plan(config(epochs=3), samples=50, profile=DifficultyProfile.from_scores([2.0] * 50))
+    assert "degenerate_profile" in [w.code for w in made.warnings]
+
+
+def test_a_target_below_the_easiest_samples_is_said_to_be_floored() -> None:
+    made = plan(config(epochs=10), samples=100, profile=DifficultyProfile.from_scores(np.linspace(5.0, 6.0, 100)))
+    assert [w.code for w in made.warnings] == ["floored_subset"]
+
+
+def test_no_samples_and_fewer_samples_than_a_batch_are_said() -> None:
+    with pytest.raises(ConfigInvalid):
+        plan(config(), samples=0)
+    assert [w.code for w in plan(config(preset="kld"), samples=5).warnings] == ["small_dataset"]
+
+
+def test_ce_scores_are_mean_and_sum_over_supervised_tokens() -> None:
+    sums, tokens = np.array([6.0, 8.0, 0.0]), np.array([3, 8, 0])
+    mean = scores("ce_mean", student_ce_sum=sums, supervised_tokens=tokens)
+    total = scores("ce_sum", student_ce_sum=sums, supervised_tokens=tokens)
+    teacher = scores("teacher_ce", student_ce_sum=sums, supervised_tokens=tokens, teacher_ce_sum=sums / 2)
+    assert mean[:2].tolist() == [2.0, 1.0]
+    assert total[:2].tolist() == [6.0, 8.0]
+    assert teacher[:2].tolist() == [1.0, 0.5]
+    assert all(math.isnan(s[2]) for s in (mean, total, teacher))
+
+
+def test_a_million_samples_are_planned_in_linear_memory_and_keep_their_order() -> None:
+    values = np.random.default_rng(0).gamma(2.0, 1.0, 1_000_000)
+    sizes = subset_sizes(DifficultyProfile.from_scores(values), 20)
+    assert all(a < b for a, b in itertools.pairwise(sizes))
