@@ -1,0 +1,189 @@
+"""The engine's process: nothing of it outlives its worker, and nothing it writes is lost or mixed up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.integration.worker.waiting import wait_until
+from worker.child import BoundedLog, Child, EngineCommand, engine_environment, whole_lines
+
+WATCHED = """
+import os, signal, sys, threading
+def watch():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
+events = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+"""
+
+
+@dataclass
+class Heard:
+    """What a child said."""
+
+    lines: list[bytes] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def child(tmp_path: Path, program: str) -> Iterator[tuple[Child, Heard]]:
+    heard = Heard()
+    started = Child(
+        lambda fd: [sys.executable, "-c", WATCHED + program, str(fd)],
+        environment=engine_environment(os.environ, temporary=tmp_path),
+        log=tmp_path / "engine.log",
+        log_bytes=1000,
+        on_lines=heard.lines.extend,
+        on_exit=heard.ended.set,
+    )
+    try:
+        yield started, heard
+    finally:
+        started.close()
+
+
+def test_every_whole_line_arrives_in_order_and_the_exit_code_after_them(tmp_path: Path) -> None:
+    program = "for n in range(5000): events.write(f'{n}\\n')\nevents.write('half a li')\nevents.flush(); os._exit(10)"
+    with child(tmp_path, program) as (process, heard):
+        assert process.join(30) == 10
+        assert heard.ended.is_set()
+        assert heard.lines == [str(n).encode() for n in range(5000)]
+
+
+def test_what_it_prints_is_kept_up_to_a_bound(tmp_path: Path) -> None:
+    program = "print('x' * 100_000); print('last words', file=sys.stderr); sys.exit(3)"
+    with child(tmp_path, program) as (process, _):
+        assert process.join(30) == 3
+        assert process.log_tail().endswith("last words")
+        assert sum(path.stat().st_size for path in tmp_path.glob("engine.log*")) < 200_000
+
+
+def test_a_polite_stop_is_one_sigterm(tmp_path: Path) -> None:
+    program = """
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+events.write('ready\\n')
+while not stop.wait(0.05): pass
+sys.exit(10)
+"""
+    with child(tmp_path, program) as (process, heard):
+        wait_until(lambda: heard.lines == [b"ready"])
+        process.ask_to_stop()
+        process.ask_to_stop()
+        assert process.join(30) == 10
+
+
+def test_killing_takes_the_whole_group_along(tmp_path: Path) -> None:
+    program = """
+import subprocess, time
+helper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+events.write(f'{helper.pid}\\n')
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+"""
+    with child(tmp_path, program) as (process, heard):
+        wait_until(lambda: bool(heard.lines))
+        process.kill()
+        assert process.join(30) == -signal.SIGKILL
+        wait_until(lambda: gone(int(heard.lines[0])))
+        process.kill()
+
+
+def test_helpers_do_not_outlive_an_engine_that_exits(tmp_path: Path) -> None:
+    program = """
+import subprocess
+helper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], close_fds=False)
+events.write(f'{helper.pid}\\n')
+"""
+    with child(tmp_path, program) as (process, heard):
+        assert process.join(30) == 0
+        wait_until(lambda: gone(int(heard.lines[0])))
+
+
+def test_the_engine_dies_with_its_worker_even_while_other_children_live(tmp_path: Path) -> None:
+    # Two engines are started one after the other: were the first one's watchdog inherited by the second, killing the worker
+    # would leave both running, each held by the other.
+    engine = WATCHED + "import time\nevents.write(f'{os.getpid()}\\n')\ntime.sleep(600)"
+    worker = f"""
+import os, sys, threading
+from pathlib import Path
+from worker.child import Child
+out = open({str(tmp_path / "pids")!r}, "ab", buffering=0)
+children = [
+    Child(lambda fd: [sys.executable, "-c", {engine!r}, str(fd)], environment=os.environ, log=Path({str(tmp_path)!r}) / f"{{n}}.log",
+          log_bytes=1000, on_lines=lambda lines: out.write(lines[0] + b"\\n"), on_exit=lambda: None)
+    for n in range(2)
+]
+threading.Event().wait()
+"""
+    process = subprocess.Popen([sys.executable, "-c", worker])
+    pids = tmp_path / "pids"
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    process.kill()
+    process.wait()
+    for pid in map(int, pids.read_text().split()):
+        wait_until(lambda pid=pid: gone(pid), within_s=1.0)  # type: ignore[misc]  # the lambda binds one pid
+
+
+def test_the_engine_sees_no_secret_of_its_worker(tmp_path: Path) -> None:
+    environment = engine_environment({"CPD_DATABASE_URL": "secret", "AWS_SECRET": "x", "HOME": "/"}, temporary=tmp_path)
+    assert environment == {"HOME": "/", "TMPDIR": str(tmp_path)}
+
+
+def test_the_command_names_every_input() -> None:
+    command = EngineCommand(
+        program=("python", "-m", "cpd_engine"),
+        spec=Path("s.json"),
+        out=Path("o"),
+        datasets={"ds_1": Path("d.jsonl")},
+        model_roots=(Path("m"),),
+        hub_endpoint="h",
+    )
+    line = "python -m cpd_engine run s.json --out o --events-fd 7 --watchdog --dataset ds_1=d.jsonl --model-root m --hub-endpoint h"
+    assert " ".join(command.arguments(7)) == line
+
+
+@given(st.binary(max_size=200), st.integers(1, 20))
+def test_lines_do_not_depend_on_how_the_bytes_arrive(stream: bytes, size: int) -> None:
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    assert [line for lines in whole_lines(iter(chunks)) for line in lines] == stream.split(b"\n")[:-1]
+
+
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(1, 50))
+def test_a_line_too_long_is_empty_and_the_others_keep_their_numbers(lengths: list[int], size: int) -> None:
+    stream = b"".join(b"x" * length + b"\n" for length in lengths)
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    lines = [line for some in whole_lines(iter(chunks), max_bytes=20) for line in some]
+    assert len(lines) == len(lengths)
+    assert all(len(line) in (0, length) for line, length in zip(lines, lengths, strict=True))
+    assert all(len(line) == length for line, length in zip(lines, lengths, strict=True) if length <= 20)
+
+
+def test_a_log_keeps_its_end(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path / "log", 100, tail_bytes=10)
+    for number in range(1000):
+        log.write(f"{number:04}\n".encode())
+    log.close()
+    log.write(b"after the end")
+    assert log.tail() == "0998\n0999"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200
+
+
+def gone(pid: int) -> bool:
+    """True when the process is dead; a zombie that nobody reaps counts as dead."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

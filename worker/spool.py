@@ -1,0 +1,93 @@
+"""Event lines on their way from the engine to the database: on disk until recorded, so that an outage costs no memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Line `eseq` of this attempt, counted from 1; `text` is empty where the line was too long to keep."""
+
+    eseq: int
+    text: bytes
+
+
+class Spool:
+    """A queue of lines in a file, one writer and one reader.
+
+    `append` blocks while `max_bytes` wait to be read: then the engine's pipe fills and the engine waits too. Nothing is lost, and
+    neither memory nor disk is used without bound.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._writing = path.open("wb", buffering=0)
+        self._reading = path.open("rb")
+        self._size = 0
+        self._position = 0
+        self._appended = 0
+        self._taken = 0
+        self._closed = False
+
+    @property
+    def backlog(self) -> int:
+        """Lines appended and not taken yet."""
+        return self._appended - self._taken
+
+    def append(self, lines: list[bytes]) -> None:
+        """Add whole lines. After `close` they are dropped."""
+        block = b"".join(line + b"\n" for line in lines)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._size - self._position < self._max_bytes)
+            if self._closed:
+                return
+            self._writing.write(block)
+            self._size += len(block)
+            self._appended += len(lines)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """No more lines will come; those that wait can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self, *, max_lines: int, linger_s: float) -> list[Line] | None:
+        """Wait for a first line, then up to `linger_s` for more; None at the end of everything."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self.backlog > 0)
+            until = monotonic() + linger_s
+            self._changed.wait_for(lambda: self._closed or self.backlog >= max_lines, max(until - monotonic(), 0))
+            count = min(self.backlog, max_lines)
+            if count == 0:
+                return None
+            self._reading.seek(self._position)
+            lines = [
+                Line(eseq=self._taken + offset, text=self._reading.readline().rstrip(b"\n"))
+                for offset in range(1, count + 1)
+            ]
+            self._position = self._reading.tell()
+            self._taken += count
+            if self._position == self._size:
+                self._start_over()
+            self._changed.notify_all()
+            return lines
+
+    def _start_over(self) -> None:
+        self._writing.seek(0)
+        self._writing.truncate()
+        self._reading.seek(0)
+        self._size = self._position = 0
+
+    def close(self) -> None:
+        """Give the file up; an engine that still writes is not waited for."""
+        self.end()
+        with self._changed:
+            self._taken = self._appended
+            self._writing.close()
+            self._reading.close()
