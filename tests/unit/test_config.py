@@ -1,0 +1,77 @@
+"""The run's settings: presets fill gaps, explicit values win, and bad values name their path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cpd_engine.config import RunConfig
+from cpd_engine.presets import PRESETS
+
+LEAST: dict[str, Any] = {
+    "teacher": {"hub": "org/teacher", "revision": "0" * 40},
+    "student": {"local": "students/small"},
+    "dataset": {"train": "ds_0123456789"},
+}
+
+
+def test_three_names_are_enough_and_the_recommended_preset_fills_in_the_rest() -> None:
+    config = RunConfig.model_validate(LEAST).resolved()
+    assert {name: config.model_dump()[name] for name in PRESETS["cpd"] if name != "mixing"} == {
+        name: value for name, value in PRESETS["cpd"].items() if name != "mixing"
+    }
+    assert config.mixing is not None
+    assert config.mixing.kind == "open"
+
+
+def test_an_explicit_value_wins_over_its_preset() -> None:
+    config = RunConfig.model_validate(LEAST | {"preset": "kld", "tau_n": 3.0, "alpha": [0.3, 0.0]}).resolved()
+    assert (config.divergence, config.tau_1, config.tau_n, config.alpha) == ("kld", 1.0, 3.0, (0.3, 0.0))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_resolves_fully_and_survives_its_own_json(preset: str) -> None:
+    config = RunConfig.model_validate(LEAST | {"preset": preset}).resolved()
+    assert all(getattr(config, name) is not None for name in PRESETS[preset])
+    assert config.resolved() == config
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"epochs": "7"}, "epochs"),
+        ({"epochs": True}, "epochs"),
+        ({"epochs": -5}, "epochs"),
+        ({"epochs": 2**40}, "epochs"),
+        ({"tau_1": float("nan")}, "tau_1"),
+        ({"tau_1": 0}, "tau_1"),
+        ({"epohcs": 3}, "epohcs"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate"),
+        ({"teacher": {"hub": "../../etc/passwd"}}, "teacher.hub.hub"),
+        ({"teacher": {"hub": "file:///etc/passwd"}}, "teacher.hub.hub"),
+        ({"teacher": {"hub": "http://169.254.169.254/"}}, "teacher.hub.hub"),
+        ({"teacher": {"hub": "org/a\n"}}, "teacher.hub.hub"),
+        ({"teacher": {"hub": "оrg/a"}}, "teacher.hub.hub"),
+        ({"teacher": {"local": "../secrets"}}, "teacher.local.local"),
+        ({"teacher": {"local": "/etc"}}, "teacher.local.local"),
+        ({"teacher": {"from": "teacher", "drop_layers": 1}}, "teacher"),
+        ({"student": {"from": "teacher", "drop_layers": 0}}, "student.from.drop_layers"),
+        ({"student": {"tiny": "llama", "hidden": 128, "heads": 3}}, "student.tiny"),
+        ({"dataset": {}}, "dataset"),
+        ({"dataset": {"train": "a", "synthetic": {}}}, "dataset"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_path(change: dict[str, Any], path: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(LEAST | change)
+    assert ".".join(str(part) for part in caught.value.errors()[0]["loc"]) == path
+
+
+def test_an_error_never_repeats_the_value_it_was_given() -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(LEAST | {"teacher": {"hub": "hunter2 hunter2"}})
+    assert "hunter2" not in str(caught.value)
