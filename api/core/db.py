@@ -1,17 +1,21 @@
 """Engine, sessions and column types for both databases.
 
 SQLite: WAL, BEGIN IMMEDIATE, busy_timeout. PostgreSQL: psycopg 3, READ COMMITTED. Time is the database's own clock on both.
+
+Two ways to a session: `transaction` writes, `reading` only reads. On SQLite BEGIN IMMEDIATE makes every transaction a writer,
+and there is one writer at a time; a poll under `reading` begins deferred instead, sees one snapshot and waits for nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Connection,
     DateTime,
     Dialect,
     Engine,
@@ -20,8 +24,10 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    select,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
@@ -68,6 +74,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
     """The database's clock plus `seconds`: `now()`, `now(60.0)`."""
 
     type = UtcTime()
+    # The seconds are part of the SQL text, so a statement with this in it is not kept in the compiled cache.
     inherit_cache = False
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -78,36 +85,65 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
 @compiles(now, "postgresql")
 def _postgresql_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # clock_timestamp, not now(): a transaction that waited for a lock must not write a lease from before the wait.
+    if not element.seconds:
+        return "clock_timestamp()"
     return f"(clock_timestamp() + make_interval(secs => {element.seconds!r}))"
 
 
 @compiles(now, "sqlite")
 def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # strftime gives milliseconds; padded to the six digits in which SQLAlchemy stores times, so that text order is time order.
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+.3f} seconds') || '000')"
+    shift = f", '{element.seconds:+.3f} seconds'" if element.seconds else ""
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now'{shift}) || '000')"
+
+
+# A server that hangs is noticed: no statement, lock or idle transaction of ours outlives these, and a dead peer is probed.
+_POSTGRESQL = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "cpd",
+    "options": "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s",
+}
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
-    """An Engine for a SQLite or PostgreSQL url."""
+    """An Engine for a SQLite or PostgreSQL url, of at most twice `pool_size` connections; none is opened yet."""
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+        engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=30,
+            connect_args={"timeout": 30.0, "check_same_thread": False},
+        )
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=5)
+    return create_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=5, connect_args=_POSTGRESQL
+    )
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
     # isolation_level None hands BEGIN to us: the driver's own deferred BEGIN makes two writers fail instead of wait.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+_READING = {"cpd_reading": True, "postgresql_readonly": True}
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads = bool(connection.get_execution_options().get("cpd_reading"))
+    # query_only turns a write under `reading` into an error always, not only on the day another writer is quicker.
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if reads else 'OFF'}")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def sessions(engine: Engine) -> sessionmaker[Session]:
@@ -122,10 +158,46 @@ def transaction(make: sessionmaker[Session]) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def reading(make: sessionmaker[Session]) -> Iterator[Session]:
+    """A session that only reads and on SQLite blocks no writer. A write in it is refused by either database."""
+    with make() as session, session.begin():
+        session.connection(execution_options=_READING)
+        yield session
+
+
+def utc_now(session: Session) -> datetime:
+    """The database's clock."""
+    return session.execute(select(now())).scalar_one()
+
+
+def upsert(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]) -> None:
+    """Insert `rows`; where `key` exists already the other columns given are overwritten."""
+    if not rows:
+        return
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
+
+
 def is_alive(engine: Engine) -> bool:
-    """True when the database answers; for readiness probes."""
-    with engine.connect() as connection:
+    """True when the database answers; for readiness probes. Raises SQLAlchemyError when it does not."""
+    with engine.connect().execution_options(**_READING) as connection:
         return bool(connection.execute(text("select 1")).scalar_one() == 1)
 
 
-__all__ = ["Json", "Table", "UtcTime", "connect", "func", "is_alive", "now", "sessions", "transaction"]
+__all__ = [
+    "Json",
+    "Table",
+    "UtcTime",
+    "connect",
+    "func",
+    "is_alive",
+    "now",
+    "reading",
+    "sessions",
+    "transaction",
+    "upsert",
+    "utc_now",
+]

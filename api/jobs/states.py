@@ -41,3 +41,15 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 def may_follow(before: JobState, after: JobState) -> bool:
     """True where the machine allows `before` → `after`."""
     return after in TRANSITIONS[before]
+
+
+class Outcome(StrEnum):
+    """How one attempt at a job ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+    DRAINED = "drained"
+    CRASHED = "crashed"
+    LOST = "lost"

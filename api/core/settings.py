@@ -1,0 +1,150 @@
+"""Everything an operator may set: environment variables CPD_…, read once where a process starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+Seconds = Annotated[float, Field(gt=0.0, le=7 * 86_400.0)]
+Bytes = Annotated[int, Field(ge=1, le=2**50)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+_BROKERS = ("filesystem://", "redis://", "rediss://")
+_DATABASES = ("sqlite", "postgresql+psycopg")
+
+
+def _default_database(data: dict[str, Any]) -> str:
+    return f"sqlite:///{data['data_dir']}/cpd.sqlite3" if "data_dir" in data else ""
+
+
+def _default_scratch(data: dict[str, Any]) -> Path:
+    return Path(data.get("data_dir", "")) / "scratch"
+
+
+class Settings(BaseSettings):
+    """The service's settings. Durations are seconds; every one can be made short for tests."""
+
+    model_config = SettingsConfigDict(env_prefix="CPD_", frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    data_dir: Path = Path("cpd-data")
+    """Where the embedded service keeps its database, broker folder, artifacts, scratch and first key."""
+    database_url: str = Field(default_factory=_default_database)
+    broker_url: str = "filesystem://"
+    scratch_dir: Path = Field(default_factory=_default_scratch)
+    """Attempts work in `<scratch_dir>/<job>/<fence>/`; fast and roomy, and may be wiped while no worker runs."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    api_key: SecretStr | None = None
+    """What the client sends; the service itself does not read it."""
+
+    model_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders whose models a job may name as {local: …}; separated like PATH."""
+    hub_endpoint: str | None = None
+    """The only hub that is spoken to, e.g. https://huggingface.co; None: jobs cannot name hub models."""
+    hub_cache: Path | None = None
+
+    pool_size: Annotated[int, Field(ge=1, le=200)] = 10
+
+    lease_s: Seconds = 60.0
+    heartbeat_s: Seconds = 10.0
+    reaper_s: Seconds = 10.0
+    reaper_hold_leases: Annotated[float, Field(ge=0.0, le=100.0)] = 1.5
+    """After an outage of the database the reaper waits this many leases, so that live workers beat first."""
+    cancel_grace_s: Seconds = 60.0
+    """From SIGTERM to SIGKILL of an engine that is to stop."""
+    outage_s: Seconds = 1800.0
+    """How long an engine runs on without the database."""
+    stall_s: Seconds = 3600.0
+    """An engine that says nothing for this long is stalled."""
+    crash_budget: Annotated[int, Field(ge=1, le=100)] = 3
+    loss_budget: Annotated[int, Field(ge=1, le=100)] = 5
+    retry_delay_s: Seconds = 5.0
+    """Before the first retry after a crash; doubles with each crash without progress."""
+    retry_delay_max_s: Seconds = 300.0
+    record_s: Annotated[float, Field(gt=0.0, le=5.0)] = 0.25
+    """Events of the engine reach the database in batches at most this far apart."""
+    idle_claim_s: Seconds = 5.0
+    """How often an idle worker looks for a queued job by itself, should the bell be broken."""
+    embedded_workers: Annotated[int, Field(ge=0, le=64)] = 1
+
+    bell_s: Seconds = 1.0
+    """How often the dispatcher looks for jobs to ring."""
+    ring_first_s: Seconds = 30.0
+    ring_last_s: Seconds = 600.0
+    broker_connect_s: Seconds = 3.0
+    broker_socket_s: Seconds = 5.0
+    broker_health_s: Annotated[int, Field(ge=1, le=3600)] = 25
+
+    body_max_bytes: Bytes = 2**20
+    body_timeout_s: Seconds = 30.0
+    json_max_depth: Annotated[int, Field(ge=1, le=128)] = 16
+    upload_max_bytes: Bytes = 10 * 2**30
+    upload_timeout_s: Seconds = 3600.0
+    page_max: Annotated[int, Field(ge=1, le=1000)] = 100
+    stream_poll_s: Seconds = 0.5
+    stream_ping_s: Seconds = 15.0
+    idempotency_keep_s: Seconds = 86_400.0
+    queued_max: Count = 1000
+    running_max: Count = 1000
+    stored_max_bytes: Bytes = 2**44
+    rate_per_minute: Count = 6000
+
+    engine_command: tuple[str, ...] = (sys.executable, "-m", "cpd_engine")
+    log_format: Literal["console", "json"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("data_dir", "scratch_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        # Children of the supervisor run in other directories and must mean the same folder.
+        return value.expanduser().absolute()
+
+    @field_validator("model_roots", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        if not value.startswith(_BROKERS):
+            raise ValueError(
+                "CPD_BROKER_URL must begin with filesystem:// or redis:// (rediss:// with TLS): "
+                "the other brokers of Celery were measured to lose or duplicate work here"
+            )
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        refusal = "CPD_DATABASE_URL must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+        try:
+            url = make_url(value)
+        except ArgumentError as error:
+            raise ValueError(refusal) from error
+        if url.drivername not in _DATABASES or not url.database or url.database == ":memory:":
+            raise ValueError(refusal)
+        return value
+
+    @property
+    def broker_dir(self) -> Path:
+        """Where the messages of filesystem:// lie."""
+        return self.data_dir / "broker"
+
+    @property
+    def store_dir(self) -> Path:
+        """Where the local artifact store keeps its files."""
+        return self.data_dir / "store"
+
+    @property
+    def key_file(self) -> Path:
+        """Where `cpd serve` leaves the first key for the client on the same machine."""
+        return self.data_dir / "key"

@@ -1,0 +1,110 @@
+"""Statements over a job's events and metric series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from api.core.db import upsert
+from api.events.tables import JobEvent, JobMetric
+from api.jobs.lease import Hold, LeaseLost, holds, lock
+from api.jobs.moves import storable
+from api.jobs.tables import Job
+
+# --- written by the worker's recorder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Line `eseq` (from 1) that an attempt's engine wrote: an event's kind and its data."""
+
+    eseq: int
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A value of a series such as `student/loss` at an optimizer step (or epoch)."""
+
+    name: str
+    step: int
+    value: float
+    tokens: int | None = None
+
+
+def append_events(
+    session: Session,
+    hold: Hold,
+    lines: Sequence[Line],
+    *,
+    points: Sequence[Point] = (),
+    phase: str | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> int:
+    """Append an attempt's lines under dense numbers, and set the metrics, phase and progress they stand for.
+
+    A line that is there already (a batch sent again after its answer was lost) is skipped. Returns how many were new.
+    Raises LeaseLost, and then nothing is written.
+    """
+    held = lock(session, hold)
+    known = _known(session, hold, lines)
+    new = [line for line in lines if line.eseq not in known]
+    values: dict[str, Any] = {"last_seq": held.last_seq + len(new)}
+    if phase is not None:
+        values["phase"] = phase
+    if progress is not None:
+        values["progress"] = clean(progress)
+    if not session.execute(update(Job).where(*holds(hold)).values(**values).returning(Job.id)).all():
+        raise LeaseLost(hold.job_id)
+    rows = [
+        {
+            "job_id": hold.job_id,
+            "seq": held.last_seq + number,
+            "fence": hold.fence,
+            "eseq": line.eseq,
+            "kind": line.kind,
+            "data": clean(line.data),
+        }
+        for number, line in enumerate(new, start=1)
+    ]
+    if rows:
+        session.execute(insert(JobEvent), rows)
+    _set_points(session, hold.job_id, points)
+    return len(new)
+
+
+def _known(session: Session, hold: Hold, lines: Sequence[Line]) -> set[int | None]:
+    if not lines:
+        return set()
+    first, last = min(line.eseq for line in lines), max(line.eseq for line in lines)
+    sent = select(JobEvent.eseq).where(JobEvent.job_id == hold.job_id, JobEvent.fence == hold.fence)
+    return set(session.scalars(sent.where(JobEvent.eseq.between(first, last))))
+
+
+def _set_points(session: Session, job_id: str, points: Sequence[Point]) -> None:
+    rows = [
+        {"job_id": job_id, "name": point.name, "step": point.step, "value": point.value, "tokens": point.tokens}
+        for point in points
+    ]
+    upsert(session, JobMetric, rows, key=("job_id", "name", "step"))
+
+
+def clean(value: Any) -> Any:
+    """JSON values that both databases take: text without NUL or lone surrogates."""
+    match value:
+        case str():
+            return storable(value)
+        case Mapping():
+            return {storable(str(key)): clean(item) for key, item in value.items()}
+        case list() | tuple():
+            return [clean(item) for item in value]
+        case _:
+            return value
+
+
+# --- read by the api

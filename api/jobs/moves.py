@@ -1,0 +1,125 @@
+"""The one way in which a job's state changes: a conditional UPDATE, and its event in the same transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy.orm import Session
+
+from api.core.db import now
+from api.events.tables import JobEvent
+from api.jobs.lease import Hold
+from api.jobs.states import TERMINAL, JobState, Outcome, Requested
+from api.jobs.tables import Job, JobAttempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a job failed: a stable code and a message for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A change of state that happened, with the job's row after it."""
+
+    job_id: str
+    tenant_id: str
+    fence: int
+    attempt: int
+    crashes: int
+    losses: int
+    resolved: dict[str, Any]
+
+
+_RETURNED: tuple[Any, ...] = (
+    Job.id,
+    Job.tenant_id,
+    Job.fence,
+    Job.attempt,
+    Job.crashes,
+    Job.losses,
+    Job.resolved,
+    Job.last_seq,
+)
+# Nobody holds a job that is not running, and what was asked of the attempt has been answered.
+_UNHELD = {"worker_id": None, "lease_until": None, "heartbeat_at": None, "requested": Requested.NONE}
+
+
+def move(
+    session: Session,
+    *where: ColumnElement[bool],
+    before: JobState,
+    after: JobState,
+    reason: str,
+    failure: Failure | None = None,
+    delay_s: float = 0.0,
+    **values: Any,
+) -> Moved | None:
+    """Change the one job that meets `where` and is in `before`; None where there is none.
+
+    `delay_s` holds a queued job back: neither claimed nor rung before.
+    """
+    statement = update(Job).where(*where, Job.state == before)
+    statement = statement.values(**_settled(after, delay_s), **_failed(failure), **values)
+    statement = statement.values(state=after, last_seq=Job.last_seq + 1).returning(*_RETURNED)
+    # Fetched to the end: on SQLite a RETURNING that is not keeps the write lock.
+    rows = session.execute(statement, execution_options={"synchronize_session": False}).all()
+    if not rows:
+        return None
+    row = rows[0]
+    data: dict[str, Any] = {"from": before, "to": after, "reason": reason, "attempt": row.attempt}
+    if failure is not None:
+        data["failure"] = {"code": failure.code, "message": storable(failure.message)}
+    if delay_s:
+        data["retry_in_s"] = delay_s
+    record(session, row.id, seq=row.last_seq, fence=row.fence, data=data)
+    return Moved(
+        job_id=row.id,
+        tenant_id=row.tenant_id,
+        fence=row.fence,
+        attempt=row.attempt,
+        crashes=row.crashes,
+        losses=row.losses,
+        resolved=row.resolved,
+    )
+
+
+def record(session: Session, job_id: str, *, seq: int, fence: int, data: dict[str, Any]) -> None:
+    """Write the service's own event `state_changed` under a number already taken from the job's row."""
+    values = {"job_id": job_id, "seq": seq, "fence": fence, "kind": "state_changed", "data": data}
+    session.execute(insert(JobEvent).values(**values))
+
+
+def end_attempt(session: Session, hold: Hold, outcome: Outcome, detail: str | None) -> None:
+    """Close the attempt's own row."""
+    statement = update(JobAttempt).where(JobAttempt.job_id == hold.job_id, JobAttempt.fence == hold.fence)
+    detail = None if detail is None else storable(detail)
+    session.execute(statement.values(ended_at=now(), outcome=outcome, detail=detail))
+
+
+def storable(value: str) -> str:
+    """`value` without what PostgreSQL refuses in text: NUL, and surrogates that stand alone."""
+    return value.replace("\0", "�").encode("utf-8", "replace").decode("utf-8")
+
+
+def _settled(after: JobState, delay_s: float) -> dict[str, Any]:
+    match after:
+        case JobState.RUNNING:
+            return {}
+        case JobState.QUEUED:
+            ready = now(delay_s)
+            return {**_UNHELD, "ring_at": ready, "rings": 0, "not_before": ready if delay_s else None}
+        case _:
+            finished = {"finished_at": now()} if after in TERMINAL else {}
+            return {**_UNHELD, **finished, "ring_at": None, "rings": 0, "not_before": None}
+
+
+def _failed(failure: Failure | None) -> dict[str, Any]:
+    if failure is None:
+        return {}
+    return {"failure_code": failure.code, "failure_message": storable(failure.message)}

@@ -1,0 +1,288 @@
+"""Every change of a job's state, each one conditional UPDATE with its event and its attempt in the caller's transaction.
+
+Functions take a Session that can write (`api.core.db.transaction`) and commit nothing; whoever commits first wins.
+An attempt's functions raise LeaseLost where its fence is stale, people's raise the service's errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from api.core.db import now
+from api.core.errors import JobAlreadyFinished, JobBeingCancelled, NotFound
+from api.jobs.lease import HeldJob, Hold, LeaseLost, holds, lock
+from api.jobs.moves import Failure, end_attempt, move, record
+from api.jobs.states import TERMINAL, JobState, Outcome, Requested
+from api.jobs.tables import Job, JobAttempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job as the worker that has just claimed it gets it. `resolved` is the JSON of a cpd_engine RunConfig."""
+
+    hold: Hold
+    tenant_id: str
+    attempt: int
+    crashes: int
+    losses: int
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaped:
+    """A job whose lease had run out, and what became of it."""
+
+    hold: Hold
+    state: JobState
+
+
+# Asked for by people.
+
+
+def submit(
+    session: Session,
+    *,
+    job_id: str,
+    tenant_id: str,
+    spec: dict[str, Any],
+    resolved: dict[str, Any],
+    name: str | None = None,
+) -> None:
+    """Insert a queued job and its first event. Wake the bell after the commit."""
+    values = {"id": job_id, "tenant_id": tenant_id, "spec": spec, "resolved": resolved, "name": name}
+    session.execute(insert(Job).values(**values, state=JobState.QUEUED, last_seq=1, ring_at=now()))
+    data = {"from": None, "to": JobState.QUEUED, "reason": "submitted", "attempt": 0}
+    record(session, job_id, seq=1, fence=0, data=data)
+
+
+def request_cancel(session: Session, job_id: str, *, tenant_id: str) -> None:
+    """Cancel a job: at once where nothing runs, else its worker is asked to. Asking twice is asking once.
+
+    Raises NotFound, and JobAlreadyFinished for a job that succeeded or failed.
+    """
+    state, _ = _locked(session, job_id, tenant_id)
+    match state:
+        case JobState.RUNNING:
+            _request(session, job_id, Requested.CANCEL)
+        case JobState.QUEUED | JobState.PAUSED:
+            move(session, Job.id == job_id, before=state, after=JobState.CANCELLED, reason="cancel_requested")
+        case JobState.SUCCEEDED | JobState.FAILED:
+            raise JobAlreadyFinished
+        case JobState.CANCELLED:
+            pass
+
+
+def request_pause(session: Session, job_id: str, *, tenant_id: str) -> None:
+    """Pause a job: at once where it is queued, else its worker seals a checkpoint first. Idempotent.
+
+    Raises NotFound, JobAlreadyFinished, and JobBeingCancelled.
+    """
+    state = _locked_unless_ending(session, job_id, tenant_id)
+    if state is JobState.RUNNING:
+        _request(session, job_id, Requested.PAUSE)
+    elif state is JobState.QUEUED:
+        move(session, Job.id == job_id, before=state, after=JobState.PAUSED, reason="pause_requested")
+
+
+def resume(session: Session, job_id: str, *, tenant_id: str) -> None:
+    """Queue a paused job again, or take back a pause that its worker has not carried out yet. Idempotent.
+
+    Raises NotFound, JobAlreadyFinished, and JobBeingCancelled.
+    """
+    state = _locked_unless_ending(session, job_id, tenant_id)
+    if state is JobState.RUNNING:
+        _request(session, job_id, Requested.NONE)
+    elif state is JobState.PAUSED:
+        move(session, Job.id == job_id, before=state, after=JobState.QUEUED, reason="resume_requested")
+
+
+# Done by workers.
+
+
+def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> Claim | None:
+    """Take a queued job for `worker_id`; None where it is not queued (any more) or held back."""
+    return _claim(session, Job.id == job_id, worker_id, lease_s)
+
+
+def claim_next(session: Session, *, worker_id: str, lease_s: float) -> Claim | None:
+    """Take the job that was submitted first of those that wait; None where nothing waits."""
+    # SKIP LOCKED: two idle workers take two jobs and neither waits for the other. SQLite has one writer and no such clause.
+    first = select(Job.id).where(Job.state == JobState.QUEUED, _due()).order_by(Job.created_at, Job.id).limit(1)
+    return _claim(session, Job.id == first.with_for_update(skip_locked=True).scalar_subquery(), worker_id, lease_s)
+
+
+def heartbeat(session: Session, hold: Hold, *, lease_s: float) -> Requested:
+    """Extend the lease and learn what a person has asked for."""
+    statement = update(Job).where(*holds(hold)).values(lease_until=now(lease_s), heartbeat_at=now())
+    rows = session.execute(statement.returning(Job.requested)).all()
+    if not rows:
+        raise LeaseLost(hold.job_id)
+    return Requested(rows[0].requested)
+
+
+def succeed(session: Session, hold: Hold) -> JobState:
+    """The run finished: the job succeeded, unless a cancellation was asked for first."""
+    held = lock(session, hold)
+    if held.requested is Requested.CANCEL:
+        return _end(session, hold, held, _CANCELLED)
+    return _end(session, hold, held, _End(after=JobState.SUCCEEDED, outcome=Outcome.SUCCEEDED, reason="finished"))
+
+
+def fail(session: Session, hold: Hold, failure: Failure) -> JobState:
+    """The run failed for a reason that no retry cures: the job failed, unless a cancellation was asked for first."""
+    held = lock(session, hold)
+    if held.requested is Requested.CANCEL:
+        return _end(session, hold, held, _CANCELLED)
+    end = _End(after=JobState.FAILED, outcome=Outcome.FAILED, reason=failure.code, failure=failure)
+    return _end(session, hold, held, end)
+
+
+def stop(session: Session, hold: Hold) -> JobState:
+    """The engine was stopped: the job is cancelled or paused as asked, or queued again, without penalty, when a worker drains."""
+    held = lock(session, hold)
+    match held.requested:
+        case Requested.CANCEL:
+            end = _CANCELLED
+        case Requested.PAUSE:
+            end = _End(after=JobState.PAUSED, outcome=Outcome.PAUSED, reason="pause_requested")
+        case Requested.NONE:
+            end = _End(after=JobState.QUEUED, outcome=Outcome.DRAINED, reason="drained")
+    return _end(session, hold, held, end)
+
+
+def crash(session: Session, hold: Hold, failure: Failure, *, budget: int, delay_s: float) -> JobState:
+    """The engine died: queued again after `delay_s`, or failed with `failure` at the crash that spends `budget`.
+
+    A new checkpoint gives the whole budget back (`api.artifacts.queries.add`).
+    """
+    held = lock(session, hold)
+    crashes = held.crashes + 1
+    spent = crashes >= budget
+    end = _broken(held, failure, Outcome.CRASHED, spent=spent, delay_s=delay_s, crashes=crashes)
+    return _end(session, hold, held, end)
+
+
+def reap(session: Session, *, budget: int, limit: int = 50) -> list[Reaped]:
+    """Take the jobs whose lease has run out from their workers: queued again, or failed `worker_lost` when `budget` is spent."""
+    expired = select(Job.id, Job.fence).where(Job.state == JobState.RUNNING, Job.lease_until < now())
+    rows = session.execute(expired.order_by(Job.lease_until).limit(limit).with_for_update(skip_locked=True)).all()
+    return [_reap(session, Hold(job_id=row.id, fence=row.fence), budget) for row in rows]
+
+
+def _reap(session: Session, hold: Hold, budget: int) -> Reaped:
+    held = lock(session, hold)
+    losses = held.losses + 1
+    failure = Failure(
+        code="worker_lost",
+        message=f"{losses} workers in a row vanished while they worked on this job, without a new checkpoint between them.",
+    )
+    end = _broken(held, failure, Outcome.LOST, spent=losses >= budget, delay_s=0.0, losses=losses)
+    return Reaped(hold=hold, state=_end(session, hold, held, end))
+
+
+def _due() -> ColumnElement[bool]:
+    return or_(Job.not_before.is_(None), Job.not_before <= now())
+
+
+def _claim(session: Session, which: ColumnElement[bool], worker_id: str, lease_s: float) -> Claim | None:
+    moved = move(
+        session,
+        which,
+        _due(),
+        before=JobState.QUEUED,
+        after=JobState.RUNNING,
+        reason="claimed",
+        fence=Job.fence + 1,
+        attempt=Job.attempt + 1,
+        worker_id=worker_id,
+        lease_until=now(lease_s),
+        heartbeat_at=now(),
+        started_at=func.coalesce(Job.started_at, now()),
+        requested=Requested.NONE,
+        ring_at=None,
+        not_before=None,
+    )
+    if moved is None:
+        return None
+    values = {"job_id": moved.job_id, "fence": moved.fence, "worker_id": worker_id}
+    session.execute(insert(JobAttempt).values(**values))
+    return Claim(
+        hold=Hold(job_id=moved.job_id, fence=moved.fence),
+        tenant_id=moved.tenant_id,
+        attempt=moved.attempt,
+        crashes=moved.crashes,
+        losses=moved.losses,
+        resolved=moved.resolved,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """What becomes of the job (`after`) and of the attempt (`outcome`); `counted` are the job's columns of spent budget."""
+
+    after: JobState
+    outcome: Outcome
+    reason: str
+    failure: Failure | None = None
+    detail: str | None = None
+    delay_s: float = 0.0
+    counted: Mapping[str, int] = field(default_factory=dict)
+
+
+_CANCELLED = _End(after=JobState.CANCELLED, outcome=Outcome.CANCELLED, reason="cancel_requested")
+
+
+def _end(session: Session, hold: Hold, held: HeldJob, end: _End) -> JobState:
+    moved = move(
+        session,
+        *holds(hold),
+        Job.requested == held.requested,
+        before=JobState.RUNNING,
+        after=end.after,
+        reason=end.reason,
+        failure=end.failure,
+        delay_s=end.delay_s,
+        **end.counted,
+    )
+    if moved is None:
+        raise LeaseLost(hold.job_id)
+    end_attempt(session, hold, end.outcome, end.failure.message if end.failure else end.detail)
+    return end.after
+
+
+def _broken(held: HeldJob, failure: Failure, outcome: Outcome, *, spent: bool, delay_s: float, **counted: int) -> _End:
+    """The end of an attempt that broke off: what a person asked for comes first, then the budget, then another try."""
+    told: dict[str, Any] = {"outcome": outcome, "detail": failure.message, "counted": counted}
+    if held.requested is Requested.CANCEL:
+        return _End(after=JobState.CANCELLED, reason=_CANCELLED.reason, **told)
+    if spent:
+        return _End(after=JobState.FAILED, reason=failure.code, failure=failure, **told)
+    if held.requested is Requested.PAUSE:
+        return _End(after=JobState.PAUSED, reason="pause_requested", **told)
+    return _End(after=JobState.QUEUED, reason=failure.code, delay_s=delay_s, **told)
+
+
+def _locked(session: Session, job_id: str, tenant_id: str) -> tuple[JobState, Requested]:
+    which = (Job.id == job_id, Job.tenant_id == tenant_id)
+    row = session.execute(select(Job.state, Job.requested).where(*which).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound
+    return JobState(row.state), Requested(row.requested)
+
+
+def _locked_unless_ending(session: Session, job_id: str, tenant_id: str) -> JobState:
+    state, requested = _locked(session, job_id, tenant_id)
+    if state in TERMINAL:
+        raise JobAlreadyFinished
+    if requested is Requested.CANCEL:
+        raise JobBeingCancelled
+    return state
+
+
+def _request(session: Session, job_id: str, requested: Requested) -> None:
+    session.execute(update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING).values(requested=requested))
