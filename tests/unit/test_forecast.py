@@ -1,0 +1,99 @@
+"""Parameter counts against the models that transformers builds, and the forecast's arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from cpd_engine.config import RunConfig
+from cpd_engine.forecast import forecast, shape_of, without_layers
+from cpd_engine.plan import plan
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 500, "n_positions": 128},
+    "llama": {
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 176,
+        "vocab_size": 500,
+        "tie_word_embeddings": False,
+    },
+    "qwen2": {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 300,
+        "tie_word_embeddings": True,
+    },
+}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_the_parameters_told_from_config_json_are_those_of_the_model(family: str) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **CONFIGS[family]))
+    shape = shape_of(CONFIGS[family] | {"model_type": family})
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_config_that_tells_too_little_has_no_shape() -> None:
+    assert shape_of({"vocab_size": 10}) is None
+
+
+def small(**fields: object) -> RunConfig:
+    given: dict[str, object] = {
+        "teacher": {"local": "t"},
+        "student": {"local": "s"},
+        "dataset": {"train": "rows.jsonl"},
+        "preset": "kld",
+        "epochs": 2,
+    }
+    return RunConfig.model_validate(given | fields).resolved()
+
+
+def test_a_job_of_twice_the_epochs_takes_about_twice_the_time_and_the_same_memory() -> None:
+    teacher, student = shape_of(CONFIGS["llama"] | {"model_type": "llama"}), shape_of(CONFIGS["gpt2"])
+    short, long = small(), small(epochs=4)
+    once, twice = (
+        forecast(
+            c,
+            plan(c, samples=1000).planned,
+            teacher=teacher,
+            student=student,
+            characters=400_000,
+            flops_per_s=1e10,
+        )
+        for c in (short, long)
+    )
+    assert once.duration_s is not None
+    assert twice.duration_s is not None
+    assert twice.duration_s == pytest.approx(2 * once.duration_s, rel=0.2)
+    assert once.memory_bytes == twice.memory_bytes
+    assert once.tokens == 2 * 1000 * 100
+    assert (
+        once.error_factor
+        < forecast(short, plan(short, samples=10).planned, teacher=teacher, student=student, characters=10).error_factor
+    )
+
+
+def test_an_unknown_model_leaves_its_figures_open_and_says_why() -> None:
+    made = forecast(small(), plan(small(), samples=10).planned, teacher=None, student=None, characters=4000)
+    assert made.memory_bytes is None
+    assert made.duration_s is None
+    assert any("hub" in line for line in made.assumptions)
+
+
+def test_a_student_without_some_layers_is_smaller_by_those_layers() -> None:
+    shape = shape_of(CONFIGS["llama"] | {"model_type": "llama"})
+    fewer = shape_of(CONFIGS["llama"] | {"model_type": "llama", "num_hidden_layers": 1})
+    assert shape is not None
+    assert fewer is not None
+    assert without_layers(shape, 2).parameters == pytest.approx(fewer.parameters, rel=0.01)
