@@ -66,6 +66,30 @@ def add(session: Session, hold: Hold, sealed: Sealed) -> bool:
     return True
 
 
+def replace(session: Session, hold: Hold, sealed: Sealed) -> str | None:
+    """Point this attempt's own row of that name at newer contents, as `best` is whenever a better one is found.
+
+    Returns the old storage prefix, None where the contents are the same already. Raises LeaseLost.
+    """
+    lock(session, hold)
+    own = (Artifact.job_id == hold.job_id, Artifact.fence == hold.fence, Artifact.name == sealed.name)
+    changed = select(Artifact.storage_prefix).where(*own, Artifact.manifest_sha256 != sealed.manifest_sha256)
+    before = session.execute(changed).scalar_one_or_none()
+    if before is None:
+        return None
+    values = {
+        "storage_prefix": sealed.storage_prefix,
+        "files": [dict(file) for file in sealed.files],
+        "manifest_sha256": sealed.manifest_sha256,
+        "size_bytes": sealed.size_bytes,
+        "step": sealed.step,
+        "epoch": sealed.epoch,
+        "metrics": dict(sealed.metrics),
+    }
+    session.execute(update(Artifact).where(*own).values(**values, created_at=now(), expired_at=None))
+    return before
+
+
 def family(name: str) -> str:
     """What a checkpoint's name says beside its step: `sft-step-000200` and `sft-step-000400` are of one family."""
     return re.sub(r"\d+$", "", name)
