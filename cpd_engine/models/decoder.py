@@ -1,0 +1,141 @@
+"""A causal language model as the rest of the engine sees it: hidden states, and what turns them into logits.
+
+Legend of shapes: B sequences, T positions, D hidden width, V real vocabulary (largest tokenizer id + 1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cpd_engine.errors import UnsupportedModel
+
+# Settings of an architecture that scale its logits, some as a factor, some as a divisor: which one is measured, not believed.
+_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
+_CAPS = ("final_logit_softcapping", "logits_soft_cap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """logits = cap·tanh(s / cap), s = logit_scale · (hidden @ weight.T + bias), over ids 0..V−1 only.
+
+    peft changes a model's modules in place, so all of this holds with LoRA attached too.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: int
+    logit_scale: float = 1.0
+    soft_cap: float | None = None
+    # Keyword arguments that the body's forward knows.
+    accepts: frozenset[str] = field(default=frozenset())
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Last hidden states after the final norm, [B, T, D], of right-padded ids [B, T] and their mask [B, T] (bool)."""
+        mask = None if attention_mask is None else attention_mask.long()
+        states = self.body(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+        assert isinstance(states, Tensor)
+        return states
+
+    @property
+    def body(self) -> nn.Module:
+        """The model without its head."""
+        return self.model.base_model
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """Weight [V, D] and bias [V] of the head: views of the parameters, through which gradients flow."""
+        head = self.model.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        return head.weight[: self.vocabulary], None if bias is None else bias[: self.vocabulary]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., D], scaled and capped as the architecture says, in the model's dtype."""
+        weight_VD, bias_V = self.head
+        logits = nn.functional.linear(hidden, weight_VD, bias_V) * self.logit_scale
+        return logits if self.soft_cap is None else torch.tanh(logits / self.soft_cap) * self.soft_cap
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, shared ones counted once, LoRA's included while attached."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence the model was built for, or None where it sets no bound."""
+        bound = getattr(self.model.config, "max_position_embeddings", None)
+        return bound if isinstance(bound, int) and bound > 0 else None
+
+
+def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Decoder:
+    """A `Decoder` around a transformers model whose logits it has been seen to reproduce.
+
+    Raises UnsupportedModel where it cannot: no plain linear head, fewer rows in it than the tokenizer has ids, attention to later
+    tokens, or logits that come about in a way unknown here.
+    """
+    vocabulary = vocabulary_size(tokenizer)
+    name = type(model).__name__
+    head = model.get_output_embeddings()
+    if model.base_model is model or not isinstance(getattr(head, "weight", None), Tensor):
+        raise UnsupportedModel(f"{name} is not a causal decoder with a linear head")
+    if head.weight.shape[0] < vocabulary:
+        raise UnsupportedModel(
+            f"{name} scores {head.weight.shape[0]} ids but its tokenizer has {vocabulary}; use the tokenizer it was trained with"
+        )
+    decoder = Decoder(
+        model=model,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        soft_cap=_setting(model.config, _CAPS),
+        accepts=frozenset(inspect.signature(model.base_model.forward).parameters),
+    )
+    return _measured(decoder)
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """V: the largest id of any token, added ones included, plus 1. Heads are often padded beyond it."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
+def _setting(config: Any, names: tuple[str, ...]) -> float | None:
+    values = (getattr(config, name, None) for name in names)
+    return next((float(value) for value in values if value), None)
+
+
+@torch.no_grad()
+def _measured(decoder: Decoder) -> Decoder:
+    """The decoder with the logit scale under which it gives the model's own logits on a few tokens; checks causality as well."""
+    scale = _setting(decoder.model.config, _SCALES)
+    training = decoder.model.training
+    decoder.model.eval()
+    ids = torch.arange(8, device=decoder.device)[None] % decoder.vocabulary
+    hidden = decoder.hidden(ids)
+    wanted = decoder.model(input_ids=ids, use_cache=False).logits[..., : decoder.vocabulary].float()
+    shorter = decoder.hidden(ids[:, :4])
+    decoder.model.train(training)
+    name = type(decoder.model).__name__
+    if not _near(hidden[:, :4].float(), shorter.float()):
+        raise UnsupportedModel(f"{name} lets a token see later ones: it is not a causal decoder")
+    for candidate in (1.0,) if scale is None else (scale, 1.0 / scale, 1.0):
+        found = dataclasses.replace(decoder, logit_scale=candidate)
+        if _near(found.logits(hidden).float(), wanted):
+            return found
+    raise UnsupportedModel(
+        f"{name} makes its logits in a way this engine does not know; it cannot be distilled correctly"
+    )
+
+
+def _near(left: Tensor, right: Tensor) -> bool:
+    """Equal but for rounding, which in bfloat16 is some 2⁻⁸ of the largest value."""
+    return bool((left - right).abs().max() <= 0.02 * right.abs().max() + 1e-6)
