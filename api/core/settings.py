@@ -31,7 +31,10 @@ def _default_scratch(data: dict[str, Any]) -> Path:
 class Settings(BaseSettings):
     """The service's settings. Durations are seconds; every one can be made short for tests."""
 
-    model_config = SettingsConfigDict(env_prefix="CPD_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    # An empty variable is one that is not set: compose files pass on what .env leaves empty.
+    model_config = SettingsConfigDict(
+        env_prefix="CPD_", env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     data_dir: Path = Path("cpd-data")
     """Where the embedded service keeps its database, broker folder, artifacts, scratch and first key."""
