@@ -54,3 +54,11 @@ def lock(session: Session, hold: Hold) -> HeldJob:
         losses=row.losses,
         last_seq=row.last_seq,
     )
+
+
+def requested(session: Session, hold: Hold) -> Requested:
+    """What a person has asked for, read without a write; between heartbeats. Raises LeaseLost."""
+    answer = session.scalars(select(Job.requested).where(*holds(hold))).one_or_none()
+    if answer is None:
+        raise LeaseLost(hold.job_id)
+    return Requested(answer)
