@@ -20,6 +20,8 @@ class Job(Table):
         CheckConstraint("state IN ('queued','running','paused','succeeded','failed','cancelled')", name="state"),
         CheckConstraint("requested IN ('none','pause','cancel')", name="requested"),
         Index("ix_jobs_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
+        # First come, first served: the next job to claim, and a job's place in the queue.
+        Index("ix_jobs_state_created_at_id", "state", "created_at", "id"),
         Index("ix_jobs_state_ring_at", "state", "ring_at"),
         Index("ix_jobs_state_lease_until", "state", "lease_until"),
     )

@@ -1,0 +1,12 @@
+"""Every declared table, gathered for comparison with a migrated database."""
+
+from __future__ import annotations
+
+import api.artifacts.tables
+import api.datasets.tables
+import api.events.tables
+import api.jobs.tables
+import api.keys.tables  # noqa: F401 - importing a table declares it
+from api.core.db import Table
+
+METADATA = Table.metadata
