@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class LeaseTimes:
 
     heartbeat_s: float
     poll_s: float
-    outage_s: float
+    outage_s: Callable[[], float]
 
 
 class Lease:
@@ -48,7 +49,9 @@ class Lease:
         self._lost = threading.Event()
         self._losing = threading.Lock()
         self._requested = Requested.NONE
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._run,), name="lease", daemon=True
+        )
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -93,7 +96,7 @@ class Lease:
             except SQLAlchemyError as error:
                 without_s = self._clock() - answered_at
                 log.warning("heartbeat_failed", error=type(error).__name__, without_database_s=round(without_s, 1))
-                if without_s > self._times.outage_s:
+                if without_s > self._times.outage_s():
                     self.lose()
             else:
                 answered_at = self._clock()

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from api.events.queries import Point
 from cpd_engine.events import EpochStarted, Evaluated, Event, Measured, PhaseStarted, Progressed
 
 _OF_AN_EPOCH = ("epoch", "epochs", "subset_size", "samples", "temperature", "mixing")
 _OF_A_STEP = ("step", "total_steps", "loss", "tokens_per_s", "eta_s")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One value of a series such as `student/loss`."""
-
-    name: str
-    step: int
-    value: float
-    tokens: int | None = None
 
 
 def points(event: Event) -> list[Point]:

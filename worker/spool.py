@@ -9,7 +9,7 @@ from time import monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Spooled:
     """Line `eseq` of this attempt, counted from 1; `text` is empty where the line was too long to keep."""
 
     eseq: int
@@ -33,11 +33,17 @@ class Spool:
         self._appended = 0
         self._taken = 0
         self._closed = False
+        self._appended_at = monotonic()
 
     @property
     def backlog(self) -> int:
         """Lines appended and not taken yet."""
         return self._appended - self._taken
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds without a new line; 0 while lines wait to be taken, for then the writer may be waiting too."""
+        return 0.0 if self.backlog else monotonic() - self._appended_at
 
     def append(self, lines: list[bytes]) -> None:
         """Add whole lines. After `close` they are dropped."""
@@ -49,6 +55,7 @@ class Spool:
             self._writing.write(block)
             self._size += len(block)
             self._appended += len(lines)
+            self._appended_at = monotonic()
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -57,7 +64,7 @@ class Spool:
             self._closed = True
             self._changed.notify_all()
 
-    def take(self, *, max_lines: int, linger_s: float) -> list[Line] | None:
+    def take(self, *, max_lines: int, linger_s: float) -> list[Spooled] | None:
         """Wait for a first line, then up to `linger_s` for more; None at the end of everything."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self.backlog > 0)
@@ -68,7 +75,7 @@ class Spool:
                 return None
             self._reading.seek(self._position)
             lines = [
-                Line(eseq=self._taken + offset, text=self._reading.readline().rstrip(b"\n"))
+                Spooled(eseq=self._taken + offset, text=self._reading.readline().rstrip(b"\n"))
                 for offset in range(1, count + 1)
             ]
             self._position = self._reading.tell()

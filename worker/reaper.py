@@ -1,0 +1,143 @@
+"""A worker's housekeeping: showing that it is alive, and taking jobs from workers that are not."""
+
+from __future__ import annotations
+
+import contextvars
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.core.db import now, reading, transaction, upsert
+from api.jobs import transitions
+from api.jobs.states import JobState
+from api.jobs.tables import Job, Worker
+
+log = structlog.get_logger(__name__)
+
+_FORGOTTEN_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """This worker in the table of workers."""
+
+    worker_id: str
+    hostname: str
+    pid: int
+    version: str
+
+
+class Patience:
+    """Whether leases mean anything: not for `hold_s` after the database had been silent longer than `silence_s`.
+
+    While it is away nobody can beat, so every lease runs out; those who hold them need a moment to beat again.
+    """
+
+    def __init__(self, *, silence_s: float, hold_s: float, clock: Callable[[], float]) -> None:
+        self._silence_s, self._hold_s, self._clock = silence_s, hold_s, clock
+        self._answered_at = clock()
+        self._until = self._answered_at
+
+    def answered(self) -> bool:
+        """Call when the database has just answered; True where leases may be judged."""
+        at = self._clock()
+        if at - self._answered_at > self._silence_s:
+            self._until = at + self._hold_s
+        self._answered_at = at
+        return at >= self._until
+
+
+class Reaper:
+    """A thread that ticks every `tick_s` until closed."""
+
+    def __init__(
+        self,
+        make: sessionmaker[Session],
+        identity: Identity,
+        *,
+        tick_s: float,
+        patience: Patience,
+        loss_budget: int,
+        scratch: Path,
+        current: Callable[[], str | None],
+        on_reaped: Callable[[], None],
+    ) -> None:
+        self._make, self._identity, self._tick_s = make, identity, tick_s
+        self._patience, self._loss_budget, self._scratch = patience, loss_budget, scratch
+        self._current, self._on_reaped = current, on_reaped
+        self._closing = threading.Event()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="reaper", daemon=True)
+
+    def __enter__(self) -> Reaper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+        try:
+            with transaction(self._make) as session:
+                session.execute(delete(Worker).where(Worker.id == self._identity.worker_id))
+        except SQLAlchemyError as error:
+            log.warning("farewell_failed", error=type(error).__name__)
+
+    def tick(self) -> None:
+        """Once: be seen, reap, sweep. Raises SQLAlchemyError."""
+        with transaction(self._make) as session:
+            show(session, self._identity, self._current())
+        if self._patience.answered():
+            with transaction(self._make) as session:
+                reaped = transitions.reap(session, budget=self._loss_budget)
+            for job in reaped:
+                log.warning("job_reaped", job_id=job.hold.job_id, fence=job.hold.fence, state=job.state)
+            if reaped:
+                self._on_reaped()
+        sweep(self._make, self._scratch)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.tick()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("housekeeping_failed", error=type(error).__name__)
+            if self._closing.wait(self._tick_s):
+                return
+
+
+def show(session: Session, identity: Identity, job_id: str | None) -> None:
+    """Insert or refresh the worker's row, and forget workers not seen for a day."""
+    row = {
+        "id": identity.worker_id,
+        "hostname": identity.hostname,
+        "pid": identity.pid,
+        "version": identity.version,
+        "job_id": job_id,
+        "seen_at": session.scalar(select(now())),
+    }
+    upsert(session, Worker, [row], key=("id",))
+    session.execute(delete(Worker).where(Worker.seen_at < now(-_FORGOTTEN_S)))
+
+
+def sweep(make: sessionmaker[Session], scratch: Path) -> None:
+    """Remove what killed workers of this machine left of jobs that nobody runs now."""
+    found = {folder.name for folder in scratch.iterdir() if folder.is_dir()} if scratch.is_dir() else set()
+    if not found:
+        return
+    with reading(make) as session:
+        live = set(session.scalars(select(Job.id).where(Job.id.in_(found), Job.state == JobState.RUNNING)))
+    for name in found - live:
+        shutil.rmtree(scratch / name, ignore_errors=True)
+
+
+def patience(*, lease_s: float, hold_leases: float, clock: Callable[[], float] = monotonic) -> Patience:
+    """Silence of less than half a lease leaves every live worker time to beat."""
+    return Patience(silence_s=lease_s / 2, hold_s=hold_leases * lease_s, clock=clock)

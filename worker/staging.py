@@ -1,0 +1,197 @@
+"""An attempt's files: inputs and earlier results out of the store into a fresh folder, sealed directories back into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.artifacts import queries as artifacts
+from api.artifacts.queries import Sealed
+from api.artifacts.tables import Artifact
+from api.core.settings import Settings
+from api.core.storage import Store, StoredFileMissing
+from api.datasets.tables import Dataset
+from api.events.queries import Line, append_events
+from api.jobs.lease import Hold
+from api.jobs.moves import Failure
+from api.jobs.transitions import Claim
+from cpd_engine.config import DatasetSpec, RunConfig
+from cpd_engine.events import Checkpointed, SealedFile, Warned, to_dict
+from worker.child import EngineCommand
+from worker.recorder import Fenced
+
+log = structlog.get_logger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+class StagingFailed(Exception):
+    """The job can never be started as it is."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.failure = Failure(code=code, message=message)
+        super().__init__(message)
+
+
+class Scratch:
+    """`<root>/<job>/<fence>/`, made on entry together with the removal of older attempts' folders, removed on exit."""
+
+    def __init__(self, root: Path, hold: Hold) -> None:
+        self._job, self._fence = root / hold.job_id, hold.fence
+        self.path = self._job / str(hold.fence)
+        self.out = self.path / "out"
+        self.temporary = self.path / "tmp"
+        self.datasets = self.path / "datasets"
+
+    def __enter__(self) -> Scratch:
+        self._job.mkdir(parents=True, exist_ok=True)
+        # A killed worker leaves its folder behind. Never a newer one: this claim itself may be the stale one.
+        for folder in self._job.iterdir():
+            if folder.name.isdecimal() and int(folder.name) <= self._fence:
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.out, self.temporary, self.datasets):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._job.exists() and not any(self._job.iterdir()):
+            self._job.rmdir()
+
+
+def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, settings: Settings) -> EngineCommand:
+    """Fill a fresh folder with spec, data sets and what earlier attempts sealed; the command that goes on from there.
+
+    Raises StagingFailed, LeaseLost, and OSError for disk or store.
+    """
+    try:
+        config = RunConfig.model_validate_json(json.dumps(claim.resolved))
+    except ValidationError as error:
+        raise StagingFailed(
+            "validation_error", "The job's spec is not one that this worker's version knows."
+        ) from error
+    spec = scratch.path / "spec.json"
+    spec.write_text(json.dumps(claim.resolved), "utf-8")
+    rows = writes.commit(lambda session: _datasets(session, claim.tenant_id, config.dataset))
+    datasets = {}
+    for row in rows:
+        datasets[row.id] = scratch.datasets / f"{row.id}.jsonl"
+        if not fetch_verified(store, row.storage_key, datasets[row.id], row.sha256):
+            raise StagingFailed(
+                "invalid_dataset", f"The stored file of data set {row.id} is missing or damaged; upload it again."
+            )
+    restore(writes, claim.hold, scratch.out, store)
+    return EngineCommand(
+        program=settings.engine_command,
+        spec=spec,
+        out=scratch.out,
+        datasets=datasets,
+        model_roots=settings.model_roots,
+        hub_cache=settings.hub_cache,
+        hub_endpoint=settings.hub_endpoint,
+    )
+
+
+def _datasets(session: Session, tenant_id: str, dataset: DatasetSpec) -> list[Dataset]:
+    wanted = {name for name in (dataset.train, dataset.validation, dataset.test) if name is not None}
+    found = session.scalars(select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.id.in_(wanted)))
+    rows = [row for row in found if row.deleted_at is None]
+    if missing := wanted - {row.id for row in rows}:
+        raise StagingFailed("invalid_dataset", f"The data set {min(missing)} is not there any more.")
+    return rows
+
+
+def restore(writes: Fenced, hold: Hold, out: Path, store: Store) -> None:
+    """Put back what earlier attempts sealed. A damaged directory is left out, with an event: the run then does that part again."""
+    rows = writes.commit(lambda session: artifacts.restorable(session, hold.job_id))
+    damaged = [row for row in rows if not _restored(row, out / inside(row.path), store)]
+    for number, row in enumerate(damaged):
+        log.warning("artifact_damaged", name=row.name, fence=row.fence)
+        warned = Warned(
+            code="checkpoint_corrupt", message=f"The stored copy of {row.name} is damaged; going on without it."
+        )
+        # The engine's lines count from 1; ours of this attempt lie below.
+        line = Line(eseq=-number, kind=warned.kind, data=to_dict(warned))
+        writes.commit(lambda session, line=line: append_events(session, hold, [line]))  # type: ignore[misc]  # binds one line
+
+
+def _restored(row: Artifact, target: Path, store: Store) -> bool:
+    for file in row.files:
+        key, path = f"{row.storage_prefix}/{file['path']}", target / inside(file["path"])
+        if not fetch_verified(store, key, path, file["sha256"]):
+            shutil.rmtree(target)
+            return False
+    return True
+
+
+def fetch_verified(store: Store, key: str, target: Path, sha256: str) -> bool:
+    """Copy a file out of the store; False, where it is missing there or is not what it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    try:
+        with target.open("wb") as file:
+            for chunk in store.read(key):
+                digest.update(chunk)
+                file.write(chunk)
+    except StoredFileMissing:
+        return False
+    return digest.hexdigest() == sha256
+
+
+def upload(sealed: Checkpointed, *, out: Path, store: Store, hold: Hold, new_id: Callable[[], str]) -> Sealed | None:
+    """Put a sealed directory into the store, each file verified; None where the engine has meanwhile deleted or replaced it.
+
+    That may happen to training states and to `best`, whose successors are announced in turn; of other roles it is an OSError.
+    """
+    manifest = next((file for file in sealed.files if file.path == MANIFEST), None)
+    if manifest is None:
+        raise OSError(f"{sealed.name} was sealed without a manifest")
+    files = [manifest, *(file for file in sealed.files if file is not manifest)]
+    # The contents are in the prefix: `best` is sealed again and again, and the old one stands until the new one's row does.
+    prefix = f"jobs/{hold.job_id}/{hold.fence}/{sealed.name}/{manifest.sha256[:16]}"
+    for file in files:
+        if not _put_verified(store, f"{prefix}/{file.path}", out / inside(sealed.path) / inside(file.path), file):
+            store.delete(prefix)
+            if sealed.role in ("training", "best"):
+                log.warning("sealed_directory_gone", name=sealed.name)
+                return None
+            raise OSError(f"{sealed.name} differs from what the engine announced")
+    return Sealed(
+        id=new_id(),
+        name=sealed.name,
+        role=sealed.role,
+        path=sealed.path,
+        storage_prefix=prefix,
+        files=[{"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in files],
+        manifest_sha256=manifest.sha256,
+        size_bytes=sum(file.size_bytes for file in files),
+        step=sealed.step,
+        epoch=sealed.epoch,
+        metrics=sealed.metrics,
+    )
+
+
+def _put_verified(store: Store, key: str, source: Path, announced: SealedFile) -> bool:
+    try:
+        with source.open("rb") as file:
+            if source.is_symlink() or hashlib.file_digest(file, "sha256").hexdigest() != announced.sha256:
+                return False
+        return store.put(key, source) == announced.size_bytes
+    except FileNotFoundError:
+        return False
+
+
+def inside(path: str) -> PurePosixPath:
+    """A relative path that stays below where it starts. Raises OSError."""
+    relative = PurePosixPath(path)
+    if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+        raise OSError("a path of a sealed directory leads out of the run directory")
+    return relative
