@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,6 @@ def test_a_note_of_work_to_do_is_an_issue_and_not_a_comment() -> None:
 
 def test_a_migration_is_named_by_its_date() -> None:
     versions = [path.name for path in (ROOT / "migrations").rglob("*.py") if path.parent.name == "versions"]
-    undated = [name for name in versions if not name[:8].isdigit() and name != "__init__.py"]
+    undated = [name for name in versions if not re.match(r"\d{4}_\d\d_\d\d_", name) and name != "__init__.py"]
 
-    assert not undated, f"a migration's name begins with its date, as 20261124_name.py: {undated}"
+    assert not undated, f"a migration's name begins with its date, as 2026_11_24_name.py: {undated}"
