@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cpd_engine.evaluation.significance import paired
+
+
+def test_the_difference_is_the_mean_of_the_pairs() -> None:
+    result = paired([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.5], seed=0)
+
+    assert result.difference == pytest.approx(0.375)
+    assert (result.non_zero, result.rows) == (2, 4)
+
+
+def test_the_p_value_of_one_sided_pairs_is_the_exact_one() -> None:
+    # All n differences are positive and distinct: two of the 2^n sign patterns are as extreme.
+    student = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+    result = paired(student, [0.0] * 6, seed=0)
+
+    assert result.p_value == pytest.approx(2 / 2**6)
+
+
+def test_the_p_value_is_scipys() -> None:
+    random = np.random.default_rng(3)
+    student, other = random.normal(0.2, 1, 80), random.normal(0, 1, 80)
+
+    result = paired(student.tolist(), other.tolist(), seed=0)
+
+    assert result.p_value == pytest.approx(stats.wilcoxon(student, other).pvalue, rel=1e-12)
+
+
+def test_ties_everywhere_have_no_p_value_and_an_empty_interval() -> None:
+    result = paired([0.5, 1.0, 0.0], [0.5, 1.0, 0.0], seed=0)
+
+    assert result.p_value is None
+    assert result.interval == (0.0, 0.0)
+    assert result.non_zero == 0
+
+
+def test_the_interval_is_near_the_normal_one_for_many_rows() -> None:
+    differences = np.random.default_rng(1).normal(1.0, 2.0, 2000)
+    half = 1.959964 * differences.std() / math.sqrt(2000)
+
+    low, high = paired(differences.tolist(), [0.0] * 2000, seed=5).interval
+
+    assert low == pytest.approx(differences.mean() - half, abs=0.01)
+    assert high == pytest.approx(differences.mean() + half, abs=0.01)
+
+
+def test_equal_seeds_give_equal_intervals_and_others_differ() -> None:
+    student, other = [0.1, 0.9, 0.4, 0.7], [0.2, 0.3, 0.1, 0.9]
+
+    assert paired(student, other, seed=1) == paired(student, other, seed=1)
+    assert paired(student * 20, other * 20, seed=1).interval != paired(student * 20, other * 20, seed=2).interval
+
+
+@pytest.mark.parametrize(
+    ("student", "other"), [([], []), ([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0]), ([math.nan], [0.0])]
+)
+def test_unpaired_or_undefined_scores_are_refused(student: list[float], other: list[float]) -> None:
+    with pytest.raises(ValueError, match="paired scores"):
+        paired(student, other, seed=0)
