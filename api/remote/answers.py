@@ -1,0 +1,226 @@
+"""What the service answers, as frozen values. Fields that a newer service adds are ignored, so an older client goes on working."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from api.jobs.states import TERMINAL, JobState
+from cpd_engine.events import Evaluated, Reported, SealedFile
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    """Frozen, lenient towards new fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Page(Answer, Generic[T]):
+    """One page of a list; `next_cursor` leads to the next."""
+
+    data: tuple[T, ...]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
+class BadRow(Answer):
+    """A line that was skipped, why, and what would mend it."""
+
+    line: int
+    column: int | None = None
+    reason: str
+    suggestion: str = ""
+
+
+class RowReport(Answer):
+    """The first bad rows of an upload; `truncated` when there were more."""
+
+    bad_rows: tuple[BadRow, ...] = ()
+    truncated: bool = False
+
+
+class Dataset(Answer):
+    """An uploaded data set."""
+
+    id: str
+    name: str
+    format: str
+    rows: int
+    bad_rows: int
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    report: RowReport = RowReport()
+
+
+class Progress(Answer):
+    """Where a job stands, at a glance. What does not apply in its phase is None."""
+
+    phase_index: int | None = None
+    phases: int | None = None
+    trained: str | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    subset_size: int | None = None
+    samples: int | None = None
+    loss: float | None = None
+    temperature: float | None = None
+    mixing: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+    label: str | None = None
+    done: int | None = None
+    total: int | None = None
+
+
+class Failure(Answer):
+    """Why a job failed; `code` is stable."""
+
+    code: str
+    message: str
+
+
+class Remark(Answer):
+    """Something to know before a job is paid for; `code` is stable."""
+
+    code: str
+    message: str
+
+
+class Job(Answer):
+    """A job as the service last knew it."""
+
+    id: str
+    name: str | None = None
+    metadata: dict[str, str] = {}
+    state: JobState
+    requested: str = "none"
+    phase: str | None = None
+    progress: Progress = Progress()
+    queue_position: int | None = None
+    attempt: int = 0
+    heartbeat_age_s: float | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    failure: Failure | None = None
+    spec: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
+    scores: dict[str, dict[str, float]] | None = None
+    # Only in the answer to a submission: what the plan warns of.
+    warnings: tuple[Remark, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """True in a state that never changes again."""
+        return self.state in TERMINAL
+
+
+class Event(Answer):
+    """One numbered event of a job: `data` is the engine's event, or the service's own such as state_changed."""
+
+    seq: int
+    kind: str
+    at: datetime
+    attempt: int = 0
+    data: dict[str, Any]
+
+    @property
+    def new_state(self) -> JobState | None:
+        """The state that this event brought the job into, if it is a change of state."""
+        return JobState(self.data["to"]) if self.kind == "state_changed" else None
+
+
+class Point(Answer):
+    """One value of a series."""
+
+    step: int
+    value: float
+    at: datetime | None = None
+
+
+class Series(Answer):
+    """A metric over steps, thinned by the service so that extremes stay."""
+
+    name: str
+    last_step: int | None = None
+    points: tuple[Point, ...]
+
+
+class Evaluation(Answer):
+    """Every score so far and, once the job has evaluated, the final table."""
+
+    scores: tuple[Evaluated, ...] = ()
+    report: Reported | None = None
+
+
+class SampleAnswer(Answer):
+    """What one model answered to one row of the test split."""
+
+    text: str
+    exact_match: float | None = None
+    rouge_l: float | None = None
+    ce: float | None = None
+    finish_reason: str | None = None
+
+
+class Sample(Answer):
+    """A row of the test split with every model's answer to it."""
+
+    row: str
+    prompt: str
+    reference: str
+    answers: dict[str, SampleAnswer]
+
+
+class Checkpoint(Answer):
+    """A sealed directory that can be downloaded."""
+
+    name: str
+    role: str
+    step: int | None = None
+    epoch: int | None = None
+    metrics: dict[str, float] = {}
+    size_bytes: int
+    files: tuple[SealedFile, ...]
+    manifest_sha256: str
+    formats: tuple[str, ...] = ()
+    created_at: datetime
+
+
+class EpochEstimate(Answer):
+    """One epoch of a plan; `dead` where nothing is distilled."""
+
+    epoch: int
+    subset_size: int
+    iterations: int
+    temperature: float
+    mixing: float
+    alpha: float
+    dead: bool = False
+
+
+class Bounds(Answer):
+    """The least and the most that it can be."""
+
+    least: int
+    most: int
+
+
+class Estimate(Answer):
+    """The plan of a job and its warnings. What depends on data that has not been read is None."""
+
+    samples: int | None = None
+    batch_size: int
+    exact: bool
+    floor: int | None = None
+    total_iterations: int | None = None
+    iterations: Bounds | None = None
+    epochs: tuple[EpochEstimate, ...] = ()
+    warnings: tuple[Remark, ...] = ()

@@ -1,0 +1,43 @@
+"""The plan of a job as a table: what every epoch would train on, and what to know before it is paid for."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from api.remote.answers import Estimate, Remark
+from api.terminal.figures import count, number
+
+
+def plan(found: Estimate) -> RenderableType:
+    """Totals first, then the epochs, then every warning."""
+    table = Table("epoch", "k_e", "steps", "τ", "t", "α", title=_title(found), title_justify="left")
+    for epoch in found.epochs:
+        numbers = (number(epoch.temperature, 2), number(epoch.mixing, 2), number(epoch.alpha, 2))
+        table.add_row(
+            count(epoch.epoch),
+            count(epoch.subset_size),
+            count(epoch.iterations),
+            *numbers,
+            style="dim" if epoch.dead else "",
+        )
+    return Group(table, *warnings(found.warnings))
+
+
+def _title(found: Estimate) -> str:
+    if found.total_iterations is None:
+        return "The size of the data is not known before the job has read it"
+    about = "" if found.exact else "about "
+    bounds = ""
+    if not found.exact and found.iterations is not None:
+        bounds = f", between {count(found.iterations.least)} and {count(found.iterations.most)}"
+    return (
+        f"{about}{count(found.total_iterations)} optimizer steps of {count(found.batch_size)} samples{bounds}; "
+        f"N = {count(found.samples)}"
+    )
+
+
+def warnings(found: tuple[Remark, ...]) -> list[Text]:
+    """Warnings as lines."""
+    return [Text(f"warning: {one.message} ({one.code})", style="yellow") for one in found]

@@ -1,0 +1,78 @@
+"""Following a job to its end: live or as JSON lines, and what a script learns from how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import typer
+
+from api.client import Client
+from api.jobs.states import JobState
+from api.remote.answers import Event, Job
+from api.remote.trouble import CONFLICT, INTERRUPTED, JOB_FAILED, JOB_STOPPED, Refused
+from api.terminal import tables
+from api.terminal.output import hint, jsonable, print_json, stdout
+from api.terminal.progress import is_rest, screen, show_events
+from cpd_engine.events import Reported
+
+
+def follow_job(client: Client, job_id: str, *, exit_status: bool, as_json: bool) -> None:
+    """Show a job until it rests; Ctrl-C lets go of it and says how to take it up again. Raises typer.Exit with the exit code."""
+    try:
+        if as_json:
+            _print_events(client.follow(job_id))
+        else:
+            show_events(client.follow(job_id), screen(stdout(), time.monotonic))
+    except KeyboardInterrupt:
+        hint(f"detached; the job goes on. Watch it again: cpd watch {job_id}   End it: cpd cancel {job_id}")
+        raise typer.Exit(INTERRUPTED) from None
+    job = client.job(job_id)
+    if as_json:
+        print_json(jsonable(job, "job"))
+    else:
+        _conclude(client, job)
+    if exit_status:
+        raise typer.Exit(exit_code(job.state))
+
+
+def exit_code(state: JobState) -> int:
+    """What a script learns from a job's end: 0 succeeded, 1 failed, 5 cancelled or paused."""
+    match state:
+        case JobState.FAILED:
+            return JOB_FAILED
+        case JobState.CANCELLED | JobState.PAUSED:
+            return JOB_STOPPED
+        case _:
+            return 0
+
+
+def _print_events(events: Iterable[Event]) -> None:
+    for event in events:
+        print_json(jsonable(event, "event"))
+        if is_rest(event.new_state):
+            return
+
+
+def _conclude(client: Client, job: Job) -> None:
+    console = stdout()
+    if job.failure is not None:
+        console.print(f"{job.id} failed: {job.failure.message} ({job.failure.code})", markup=False, style="red")
+        return
+    if job.state is JobState.PAUSED:
+        hint(f"take it up again with: cpd resume {job.id}")
+    report = _report(client, job)
+    if report is not None:
+        console.print(tables.scores(report))
+    if job.state is JobState.SUCCEEDED:
+        hint(f"get the student with: cpd download {job.id}")
+
+
+def _report(client: Client, job: Job) -> Reported | None:
+    try:
+        return client.evaluation(job.id).report
+    except Refused as refused:
+        # A job that ended before its evaluation has nothing to show.
+        if refused.exit_code == CONFLICT:
+            return None
+        raise

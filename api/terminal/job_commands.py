@@ -1,0 +1,195 @@
+"""Commands about jobs: submit, watch, look, steer, download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from api.client import Client
+from api.jobs.states import JobState
+from api.remote.answers import Job
+from api.remote.transfer import OnBytes
+from api.terminal import tables
+from api.terminal.estimates import plan
+from api.terminal.figures import size
+from api.terminal.following import follow_job
+from api.terminal.options import AsJson, Datasets, ExitStatus, JobId, Key, Url, connect
+from api.terminal.output import hint, jsonable, print_json, print_json_list, stderr, stdout
+from api.terminal.specs import Spec, parse_overrides, read_spec
+
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A job spec as YAML or JSON.")]
+
+
+def submit(
+    recipe: Recipe,
+    dataset: Datasets = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch the job until it is over.")] = False,
+    exit_status: ExitStatus = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Submitting again with the same key and spec gives the same job.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Queue a distillation. Files of rows that the recipe names are uploaded first."""
+    spec = read_spec(recipe, parse_overrides(dataset or ()))
+    with connect(url, key) as client:
+        config = spec.with_datasets(_upload(client, spec))
+        job = client.submit(config, idempotency_key=idempotency_key)
+        for warning in job.warnings:
+            hint(f"warning: {warning.message} ({warning.code})")
+        if follow:
+            hint(f"{job.id} queued")
+            follow_job(client, job.id, exit_status=exit_status, as_json=as_json)
+        elif as_json:
+            print_json(jsonable(job, "job"))
+        else:
+            stdout().print(job.id)
+            hint(f"watch it with: cpd watch {job.id}")
+
+
+def watch(
+    job_id: JobId, exit_status: ExitStatus = False, url: Url = None, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Follow a job live until it is over. With --json: one event a line, the job as the last line."""
+    with connect(url, key) as client:
+        follow_job(client, job_id, exit_status=exit_status, as_json=as_json)
+
+
+def jobs(
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with connect(url, key) as client:
+        found = [job for job, _ in zip(client.jobs(state=state), range(limit), strict=False)]
+    if as_json:
+        print_json_list(found, "job")
+    else:
+        stdout().print(tables.jobs(found))
+
+
+def show(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a job: where it stands, its scores, its checkpoints."""
+    with connect(url, key) as client:
+        job = client.job(job_id)
+        evaluation, checkpoints = client.evaluation(job_id), client.checkpoints(job_id)
+    if as_json:
+        listed = [jsonable(checkpoint, "checkpoint") for checkpoint in checkpoints]
+        scored = evaluation.model_dump(mode="json")
+        print_json({**jsonable(job, "job"), "evaluation": scored, "checkpoints": listed})
+        return
+    console = stdout()
+    console.print(tables.job_facts(job))
+    if checkpoints:
+        console.print(tables.checkpoints(checkpoints))
+    if evaluation.report is not None:
+        console.print(tables.scores(evaluation.report))
+
+
+def samples(
+    job_id: JobId,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 3,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show rows of the test split with every model's answer."""
+    with connect(url, key) as client:
+        found = [sample for sample, _ in zip(client.samples(job_id), range(limit), strict=False)]
+    if as_json:
+        print_json_list(found, "sample")
+    else:
+        stdout().print(tables.samples(found))
+
+
+def cancel(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """End a job. A running one seals a last checkpoint first."""
+    with connect(url, key) as client:
+        _asked(client.cancel(job_id), as_json)
+
+
+def pause(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Stop a job where it is; `cpd resume` takes it up there."""
+    with connect(url, key) as client:
+        _asked(client.pause(job_id), as_json)
+
+
+def resume(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Queue a paused job again."""
+    with connect(url, key) as client:
+        _asked(client.resume(job_id), as_json)
+
+
+def estimate(
+    recipe: Recipe, dataset: Datasets = None, url: Url = None, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Plan a job without running it: steps by epoch, tokens, memory, and every warning."""
+    spec = read_spec(recipe, parse_overrides(dataset or ()))
+    with connect(url, key) as client:
+        found = client.estimate(spec.with_datasets(_upload(client, spec)))
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        stdout().print(plan(found))
+
+
+def download(
+    job_id: JobId,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder to make. [default: ./JOB]", show_default=False)
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="Which checkpoint; `cpd show` lists them.")] = "model",
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["merged", "adapter"], typer.Option(help="Whole weights, or the LoRA adapter alone.")
+    ] = "merged",
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a checkpoint, verify the sha256 of every file, and unpack it into a new folder."""
+    with connect(url, key) as client:
+        got = client.download(
+            job_id, out or Path(job_id), name=checkpoint, format=format, on_bytes=_bytes_shown(stderr())
+        )
+    if as_json:
+        sealed = jsonable(got.checkpoint, "checkpoint")
+        print_json({"object": "download", "directory": str(got.directory), "files": got.files, "checkpoint": sealed})
+    else:
+        hint(f"{got.files} files verified by sha256")
+        stdout().print(str(got.directory), markup=False)
+
+
+def _asked(job: Job, as_json: bool) -> None:
+    if as_json:
+        print_json(jsonable(job, "job"))
+    else:
+        stdout().print(job.id, tables.state(job))
+
+
+def _upload(client: Client, spec: Spec) -> dict[str, str]:
+    ids = {}
+    for split, file in spec.files.items():
+        uploaded = client.upload_dataset(file, on_bytes=_bytes_shown(stderr()))
+        hint(f"{file.name} uploaded as {uploaded.id}: {uploaded.rows:,} rows, {uploaded.bad_rows} skipped")
+        ids[split] = uploaded.id
+    return ids
+
+
+def _bytes_shown(console: Console) -> OnBytes | None:
+    """A line that counts bytes on a terminal; nothing in a log."""
+    if not console.is_terminal:
+        return None
+
+    def show_bytes(done: int, whole: int | None) -> None:
+        of = f" of {size(whole)}" if whole else ""
+        console.print(f"\r{size(done)}{of}", end="\n" if done == whole else "", style="dim")
+
+    return show_bytes

@@ -1,0 +1,108 @@
+"""`cpd keys`: the operator's hand on the keys, straight in the database. Needs no running service, and no key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.table import Table
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.orm import Session
+
+from api.core.db import connect as connect_database
+from api.core.db import sessions, transaction
+from api.keys.schemas import SCOPES, KeyView, Scope
+from api.keys.service import DEFAULT_TENANT, create_key, list_keys, revoke_key
+from api.remote.trouble import NOT_ALLOWED, BadInput, ServerUnreachable
+from api.terminal.figures import moment
+from api.terminal.operator import settings_from
+from api.terminal.options import AsJson, DataDir
+from api.terminal.output import complain, hint, print_json, print_json_list, stdout
+
+app = typer.Typer(name="keys", help="API keys, for whoever runs the service.", no_args_is_help=True)
+
+
+@contextmanager
+def _session(data_dir: Path | None) -> Iterator[Session]:
+    settings = settings_from(data_dir=data_dir)
+    engine = connect_database(settings.database_url)
+    try:
+        with transaction(sessions(engine)) as session:
+            yield session
+    except (OperationalError, DatabaseError) as error:
+        reason = str(error.orig).splitlines()[0]
+        raise ServerUnreachable(
+            f"the database cannot be used ({reason}): start `cpd serve` once, or set CPD_DATABASE_URL"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What it may do: read, write, admin. [default: read, write]")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose jobs and data it opens.")] = DEFAULT_TENANT,
+    expires_days: Annotated[int | None, typer.Option(min=1, max=3650, help="Valid for so many days.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it. It is shown this once."""
+    scopes = _scopes(scope or SCOPES[:2])
+    expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
+    with _session(data_dir) as session:
+        text = create_key(session, name=name, scopes=scopes, tenant=tenant, expires_at=expires_at)
+    if as_json:
+        print_json({"object": "api_key", "key": text, "name": name, "tenant": tenant, "scopes": scopes})
+        return
+    hint("keep it now: only its hash is stored")
+    stdout().print(text, markup=False)
+
+
+@app.command("list")
+def list_all(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List keys by their prefix."""
+    with _session(data_dir) as session:
+        found = list_keys(session)
+    if as_json:
+        print_json_list(found, "api_key")
+    else:
+        stdout().print(_table(found))
+
+
+@app.command()
+def revoke(
+    prefix: Annotated[str, typer.Argument(help="The part of the key between cpd_ and the second underscore.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a key for good."""
+    with _session(data_dir) as session:
+        revoked = revoke_key(session, prefix)
+    if not revoked:
+        complain(f"no key {prefix} is open; `cpd keys list` shows them")
+        raise typer.Exit(NOT_ALLOWED)
+    if as_json:
+        print_json({"object": "api_key", "prefix": prefix, "revoked": True})
+
+
+def _scopes(words: Iterable[str]) -> list[Scope]:
+    known = {scope: scope for scope in SCOPES}
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        raise BadInput(f"--scope {unknown[0]}: there are {', '.join(SCOPES)}")
+    return [known[cast("Scope", word)] for word in words]
+
+
+def _table(found: list[KeyView]) -> Table:
+    table = Table("prefix", "name", "tenant", "scopes", "created", "expires", "revoked")
+    for key in found:
+        times = (moment(key.created_at), moment(key.expires_at), moment(key.revoked_at))
+        table.add_row(key.prefix, key.name, key.tenant, ", ".join(key.scopes), *times)
+    return table

@@ -1,0 +1,106 @@
+"""Job specs from files: read, checked before anything is sent, and with their local data files found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from api.remote.trouble import BadInput
+from cpd_engine.config import RunConfig
+
+SPLITS = ("train", "validation", "test")
+_DATASET_PREFIX = "ds_"
+# 1 MiB is what the service takes as a body.
+_LONGEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A checked job spec and the local files of rows that it names, by split; these are still to be uploaded."""
+
+    config: RunConfig
+    files: Mapping[str, Path]
+
+    def with_datasets(self, ids: Mapping[str, str]) -> RunConfig:
+        """The config with uploaded data sets in the place of files."""
+        given = self.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        given["dataset"] |= ids
+        return RunConfig.model_validate_json(json.dumps(given))
+
+
+def read_spec(path: Path, overrides: Mapping[str, str]) -> Spec:
+    """Read a recipe. `overrides` put other data sets (ids or files) in the place of its splits.
+
+    Paths in the recipe are relative to the recipe, those in `overrides` to the working directory.
+    Raises BadInput, which names the file and every field at fault.
+    """
+    document = _parse(path)
+    dataset = document.get("dataset")
+    named: dict[str, Any] = dict(dataset) if isinstance(dataset, dict) else {}
+    files = {
+        split: path.parent / value
+        for split, value in named.items()
+        if split in SPLITS
+        and isinstance(value, str)
+        and split not in overrides
+        and not value.startswith(_DATASET_PREFIX)
+    }
+    if overrides:
+        # An uploaded data set takes the place of whatever source the recipe has.
+        kept = {key: value for key, value in named.items() if key not in {"hub", "revision", "synthetic"}}
+        document = {**document, "dataset": {**kept, **overrides}}
+        files |= {split: Path(value) for split, value in overrides.items() if not value.startswith(_DATASET_PREFIX)}
+    config = _validate(path, document)
+    for split, file in files.items():
+        if not file.is_file():
+            raise BadInput(
+                f"{path}: dataset.{split}: there is no file {file}; name a file or an uploaded data set (ds_…)"
+            )
+    return Spec(config=config, files=files)
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """`train=ds_…` or `test=rows.jsonl`, as given on the command line."""
+    overrides: dict[str, str] = {}
+    for pair in pairs:
+        split, equals, value = pair.partition("=")
+        if split not in SPLITS or not equals or not value:
+            raise BadInput(f"--dataset {pair}: write SPLIT=ID or SPLIT=FILE, where SPLIT is train, validation or test")
+        overrides[split] = value
+    return overrides
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > _LONGEST_BYTES:
+        raise BadInput(f"{path} is larger than 1 MiB: this is no job spec")
+    try:
+        document = json.loads(raw) if path.suffix == ".json" else yaml.safe_load(raw)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path} is no {'JSON' if path.suffix == '.json' else 'YAML'}: {reason}") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{path}: a job spec is a mapping with teacher, student and dataset")
+    return document
+
+
+def _validate(path: Path, document: Mapping[str, Any]) -> RunConfig:
+    try:
+        # Through JSON, as the service reads it: a YAML date or a number for a name is caught here as there.
+        return RunConfig.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(str(part) for part in fault['loc']) or 'spec'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise BadInput(f"{path}: " + "; ".join(faults)) from error
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{path}: {error}") from error

@@ -1,0 +1,132 @@
+"""Tables for people: scores, lists, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from api.remote.answers import BadRow, Checkpoint, Dataset, Job, Sample
+from api.terminal.figures import count, moment, number, p_value, size
+from api.terminal.standing import SUBJECTS
+from cpd_engine.events import Comparison, Reported
+
+METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
+_NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "ce": "held-out CE"}
+STATE_STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow", "paused": "yellow"}
+
+
+def scores(report: Reported) -> RenderableType:
+    """The final table: one row a model, then how sure the differences are and how much of the gap is closed."""
+    table = Table(title=f"Scores on {count(report.rows)} test samples", title_justify="left")
+    table.add_column("model")
+    table.add_column("steps", justify="right")
+    for _, heading, _ in METRICS:
+        table.add_column(heading, justify="right")
+    for subject, label in SUBJECTS.items():
+        if subject in report.scores:
+            values = report.scores[subject]
+            cells = (number(values.get(metric), digits) for metric, _, digits in METRICS)
+            table.add_row(label, count(report.steps.get(subject)), *cells, style="bold" if subject == "student" else "")
+    lines = [_comparison(comparison) for comparison in report.comparisons]
+    if report.gap_closed:
+        shares = ", ".join(f"{_NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
+        lines.append(f"share of the gap between untouched student and teacher that is closed: {shares}")
+    return Group(table, *(Text(line) for line in lines))
+
+
+def _comparison(pair: Comparison) -> str:
+    digits = 3 if pair.metric == "ce" else 2
+    low, high = pair.interval
+    return (
+        f"distilled student − {SUBJECTS.get(pair.subject, pair.subject)}, {_NAMES.get(pair.metric, pair.metric)}: "
+        f"{pair.difference:+.{digits}f} (95 % interval {low:+.{digits}f} … {high:+.{digits}f}; "
+        f"Wilcoxon signed-rank {p_value(pair.p_value)}, {count(pair.non_zero)} of {count(pair.rows)} pairs differ)"
+    )
+
+
+def jobs(found: Iterable[Job]) -> Table:
+    """A list of jobs."""
+    table = Table("job", "name", "state", "phase", "progress", "created")
+    for job in found:
+        table.add_row(job.id, job.name or "–", state(job), job.phase or "–", _fraction(job), moment(job.created_at))
+    return table
+
+
+def state(job: Job) -> Text:
+    """The state in its colour, with what has been asked of it."""
+    asked = f" ({job.requested} requested)" if job.requested != "none" else ""
+    return Text(f"{job.state}{asked}", style=STATE_STYLES.get(job.state, ""))
+
+
+def _fraction(job: Job) -> str:
+    progress = job.progress
+    if progress.total_steps:
+        return f"{count(progress.step)}/{count(progress.total_steps)} steps"
+    if progress.total:
+        return f"{count(progress.done)}/{count(progress.total)}"
+    return f"number {job.queue_position} in the queue" if job.queue_position is not None else "–"
+
+
+def job_facts(job: Job) -> Table:
+    """One job, fact by fact."""
+    table = Table.grid(padding=(0, 2))
+    facts: list[tuple[str, str | Text]] = [
+        ("job", job.id),
+        ("name", job.name or "–"),
+        ("state", state(job)),
+        ("phase", job.phase or "–"),
+        ("progress", _fraction(job)),
+        ("attempt", count(job.attempt)),
+        ("created", moment(job.created_at)),
+        ("started", moment(job.started_at)),
+        ("finished", moment(job.finished_at)),
+    ]
+    if job.failure is not None:
+        facts.append(("failure", Text(f"{job.failure.message} ({job.failure.code})", style="red")))
+    for name, value in facts:
+        table.add_row(Text(name, style="dim"), value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def checkpoints(found: Iterable[Checkpoint]) -> Table:
+    """What can be downloaded of a job."""
+    table = Table("checkpoint", "role", "step", "size", "formats")
+    for checkpoint in found:
+        formats = ", ".join(checkpoint.formats) or "–"
+        table.add_row(checkpoint.name, checkpoint.role, count(checkpoint.step), size(checkpoint.size_bytes), formats)
+    return table
+
+
+def datasets(found: Iterable[Dataset]) -> Table:
+    """A list of data sets."""
+    table = Table("data set", "name", "format", "rows", "bad rows", "size", "created")
+    for dataset in found:
+        rows, bad = count(dataset.rows), count(dataset.bad_rows)
+        table.add_row(
+            dataset.id, dataset.name, dataset.format, rows, bad, size(dataset.size_bytes), moment(dataset.created_at)
+        )
+    return table
+
+
+def bad_rows(found: Iterable[BadRow]) -> Table:
+    """Lines that cannot be used, and what would mend them."""
+    table = Table("line", "column", "reason", "what to do")
+    for row in found:
+        table.add_row(count(row.line), count(row.column), Text(row.reason), Text(row.suggestion))
+    return table
+
+
+def samples(found: Iterable[Sample]) -> RenderableType:
+    """Prompts with the answers of every model under them."""
+    table = Table.grid(padding=(0, 2))
+    for sample in found:
+        table.add_row(Text("prompt", style="dim"), Text(sample.prompt.strip()))
+        table.add_row(Text("reference", style="dim"), Text(sample.reference))
+        for subject, label in SUBJECTS.items():
+            if subject in sample.answers:
+                table.add_row(Text(label, style="dim"), Text(sample.answers[subject].text))
+        table.add_row("", "")
+    return table

@@ -1,0 +1,60 @@
+"""Load a downloaded student with plain `transformers` and print its answers beside the teacher's.
+
+    cpd download JOB --out student
+    curl … /v1/jobs/JOB/samples > samples.json
+    python recipes/side_by_side.py student samples.json
+
+Nothing of this project is imported: what is downloaded needs `transformers` alone. The prompts, the references and the teacher's
+answers are those of the job's test rows.
+"""
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything that is loaded lies in the folder
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="A downloaded student's answers beside its teacher's.")
+    arguments.add_argument("student", type=Path, help="the folder that `cpd download` made")
+    arguments.add_argument("samples", type=Path, help="answer of GET /v1/jobs/JOB/samples")
+    arguments.add_argument("--count", type=int, default=2, help="how many rows to show")
+    given = arguments.parse_args()
+
+    rows = json.loads(given.samples.read_text())["data"]
+    tokenizer = AutoTokenizer.from_pretrained(given.student)
+    model = AutoModelForCausalLM.from_pretrained(given.student).eval()
+    shown = spread([row for row in rows if "teacher" in row["answers"]], given.count)
+    if not shown:
+        sys.exit(f"{given.samples} holds no row with a teacher's answer")
+    for number, row in enumerate(shown, start=1):
+        answer = generate(model, tokenizer, row["prompt"])
+        if not answer:
+            sys.exit("the student answered nothing")
+        print(f"\nprompt {number}:\n{textwrap.indent(row['prompt'].strip(), '  | ')}")
+        print(f"  reference: {row['reference']}")
+        print(f"  teacher:   {row['answers']['teacher']['text']}")
+        print(f"  student:   {answer}")
+
+
+def generate(model, tokenizer, prompt):
+    """The student's answer to a prompt, by the generation settings that lie in its folder."""
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    tokens = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+    return tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+def spread(rows, count):
+    """`count` rows at even distances, the first one included."""
+    step = max(1, len(rows) // max(1, count))
+    return rows[::step][:count]
+
+
+if __name__ == "__main__":
+    main()

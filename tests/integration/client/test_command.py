@@ -1,0 +1,83 @@
+"""The `cpd` command as a process, where it needs no service: help, bad input, an unreachable service."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CPD = Path(sys.executable).with_name("cpd")
+# The discard port: nothing listens there.
+NOWHERE = "http://127.0.0.1:9"
+
+
+def cpd(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CPD_")}
+    environment |= {"CPD_URL": NOWHERE, "CPD_DATA_DIR": str(folder / "data"), "COLUMNS": "200"}
+    return subprocess.run([CPD, *words], env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
+    done = cpd("--help", folder=tmp_path)
+    assert done.returncode == 0
+    commands = "serve worker keys datasets submit estimate watch jobs show samples cancel pause resume download"
+    assert all(command in done.stdout for command in commands.split())
+    assert "4 service unreachable" in done.stdout
+
+
+def test_an_unreachable_service_is_one_line_and_exit_4(tmp_path: Path) -> None:
+    done = cpd("jobs", folder=tmp_path)
+    assert done.returncode == 4
+    assert "cpd serve" in complaint(done)
+
+
+def test_a_url_that_is_none_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    done = cpd("jobs", "--url", "localhost:8000", folder=tmp_path)
+    assert done.returncode == 2
+    assert "http://" in complaint(done)
+
+
+def test_a_bad_recipe_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{teacher: {tiny: gpt2}, student: {tiny: gpt2}, dataset: {synthetic: {}}, epochs: 0}")
+    done = cpd("submit", recipe, folder=tmp_path)
+    assert done.returncode == 2
+    assert "epochs: " in complaint(done)
+
+
+def test_a_recipe_that_is_not_there_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    done = cpd("submit", tmp_path / "absent.yaml", folder=tmp_path)
+    assert done.returncode == 2
+    assert "absent.yaml" in complaint(done)
+
+
+def test_an_unknown_option_is_exit_2(tmp_path: Path) -> None:
+    assert cpd("jobs", "--colour", folder=tmp_path).returncode == 2
+
+
+def test_a_file_of_rows_is_checked_offline(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 300 + "nonsense\n")
+    done = cpd("datasets", "check", rows, "--json", folder=tmp_path)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["accepted"], answer["rows"], answer["bad_rows"]) == (0, True, 300, 1)
+    assert answer["report"]["bad_rows"][0]["line"] == 301
+    strict = cpd("datasets", "check", rows, "--max-bad-row-fraction", "0", folder=tmp_path)
+    assert strict.returncode == 2
+    assert "invalid_json" in strict.stdout
+
+
+def test_a_broker_that_loses_work_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    environment = {**os.environ, "CPD_BROKER_URL": "memory://", "CPD_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([CPD, "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "redis://" in complaint(done)

@@ -1,0 +1,236 @@
+"""What the terminal shows, as functions of events and answers; and job specs as they are read from files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from api.jobs.states import JobState
+from api.remote.answers import Event
+from api.remote.trouble import BadInput
+from api.terminal import figures, tables
+from api.terminal.data_commands import examine
+from api.terminal.following import exit_code
+from api.terminal.progress import LiveScreen, PlainScreen, show_events
+from api.terminal.specs import parse_overrides, read_spec
+from api.terminal.standing import Standing, advance, remark
+from cpd_engine.data.records import read_rows
+from cpd_engine.events import Comparison, EpochStarted, Measured, PhaseStarted, Progressed, Reported, to_dict
+
+RECIPE = """
+teacher: {tiny: gpt2, layers: 4}
+student: {tiny: gpt2, layers: 1}
+dataset: {train: rows.jsonl, test: ds_12345678}
+epochs: 2
+"""
+
+EPOCH = EpochStarted(
+    trained="student",
+    epoch=3,
+    epochs=8,
+    subset_size=1200,
+    samples=4000,
+    iterations=150,
+    temperature=1.25,
+    mixing=0.25,
+    alpha=0.3,
+)
+MEASURED = Measured(
+    trained="student",
+    step=420,
+    total_steps=1800,
+    epoch=3,
+    values={"loss": 1.23456},
+    tokens_per_s=5123.4,
+    eta_s=83.0,
+    memory_bytes=1,
+)
+
+
+def folded(*events: Any) -> Standing:
+    standing = Standing(state="running")
+    for event in events:
+        standing = advance(standing, event.kind, to_dict(event))
+    return standing
+
+
+def test_training_shows_phase_epoch_loss_temperature_mixing_subset_speed_and_eta() -> None:
+    standing = folded(PhaseStarted(phase="train", index=3, total=6), EPOCH, MEASURED)
+    assert standing.title == "4/6 train · student"
+    expected = "epoch 3/8  loss 1.2346  τ 1.25  t 0.25  k_e/N 1,200/4,000  5,123 tokens/s  ETA 1:23"
+    assert standing.details == expected
+    assert (standing.step, standing.steps) == (420, 1800)
+
+
+def test_a_new_phase_forgets_the_numbers_of_the_one_before() -> None:
+    standing = folded(EPOCH, MEASURED, PhaseStarted(phase="evaluate", index=4, total=6))
+    assert standing.details == ""
+    standing = advance(standing, "progressed", to_dict(Progressed(phase="evaluate", label="teacher", done=3, total=9)))
+    assert standing.title == "5/6 evaluate · teacher"
+
+
+def test_a_job_that_goes_back_into_the_queue_says_so() -> None:
+    assert advance(folded(EPOCH), "state_changed", {"from": "running", "to": "queued"}).title == "queued"
+
+
+def test_events_of_a_newer_service_are_passed_over() -> None:
+    assert remark("never_heard_of", {}) is None
+    assert advance(Standing(), "never_heard_of", {}) == Standing()
+
+
+def events(*pairs: tuple[str, dict[str, Any]]) -> list[Event]:
+    return [
+        Event.model_validate({"seq": seq, "kind": kind, "at": "2026-01-01T00:00:00Z", "data": data})
+        for seq, (kind, data) in enumerate(pairs, start=1)
+    ]
+
+
+def test_plain_lines_come_at_intervals_and_remarks_at_once() -> None:
+    lines: list[str] = []
+    ticks = iter(range(0, 1000, 4))
+    screen = PlainScreen(lines.append, lambda: float(next(ticks)), interval_s=10.0)
+    measured = [("measured", to_dict(MEASURED))] * 6
+    warned = ("warned", {"code": "dead_epoch", "message": "Epoch 8 distils nothing."})
+    ended = ("state_changed", {"from": "running", "to": "succeeded"})
+    assert show_events(events(*measured, warned, ended), screen) is JobState.SUCCEEDED
+    assert lines[-2:] == ["warning: Epoch 8 distils nothing. (dead_epoch)", "job succeeded"]
+    assert 0 < len(lines) - 2 < len(measured)
+
+
+def test_a_paused_job_ends_the_display_and_events_after_it_are_not_read() -> None:
+    lines: list[str] = []
+    stream = iter(events(("state_changed", {"from": "running", "to": "paused"}), ("warned", {})))
+    assert show_events(stream, PlainScreen(lines.append, lambda: 0.0)) is JobState.PAUSED
+    assert next(stream).kind == "warned"
+
+
+def test_the_live_display_draws_what_stands() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=120)
+    with LiveScreen(console) as screen:
+        screen.show(folded(PhaseStarted(phase="train", index=3, total=6), EPOCH, MEASURED), "data: 10 rows")
+    assert "data: 10 rows" in written.getvalue()
+    assert "k_e/N 1,200/4,000" in written.getvalue()
+
+
+def text_of(renderable: Any) -> str:
+    written = io.StringIO()
+    Console(file=written, width=200).print(renderable)
+    return written.getvalue()
+
+
+def test_the_table_of_scores_has_every_model_its_steps_and_how_sure_the_difference_is() -> None:
+    report = Reported(
+        rows=500,
+        scores={
+            "teacher": {"exact_match": 91.2, "rouge_l": 95.31, "ce": 0.1234},
+            "untouched": {"exact_match": 0.0, "rouge_l": 2.0, "ce": 6.9},
+            "sft": {"exact_match": 50.0, "rouge_l": 60.0, "ce": 0.9},
+            "student": {"exact_match": 55.0, "rouge_l": 64.0, "ce": 0.8},
+        },
+        steps={"sft": 900, "student": 900},
+        gap_closed={"exact_match": 0.603},
+        comparisons=(
+            Comparison(
+                subject="sft",
+                metric="exact_match",
+                difference=5.0,
+                interval=(1.2, 8.8),
+                p_value=0.0004,
+                non_zero=77,
+                rows=500,
+            ),
+        ),
+    )
+    text = text_of(tables.scores(report))
+    rows = [line for line in text.splitlines() if "student" in line or "teacher" in line]
+    order = ["teacher", "untouched student", "CE-only student", "distilled student"]
+    assert [next(name for name in order if name in row) for row in rows[:4]] == order
+    assert "Scores on 500 test samples" in text
+    assert "+5.00 (95 % interval +1.20 … +8.80; Wilcoxon signed-rank p < .001, 77 of 500 pairs differ)" in text
+    assert "exact match 60%" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "–"), (0.4, "0:00"), (83.4, "1:23"), (3600, "1:00:00"), (-1, "0:00")]
+)
+def test_durations_read_as_clocks(seconds: float | None, text: str) -> None:
+    assert figures.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (93e6, "93 MB")])
+def test_sizes_have_two_digits_and_a_unit(count: float, text: str) -> None:
+    assert figures.size(int(count)) == text
+
+
+def test_exit_codes_tell_failed_from_stopped() -> None:
+    assert [exit_code(state) for state in JobState] == [0, 0, 5, 0, 1, 5]
+
+
+def test_local_files_of_a_recipe_are_found_beside_it_and_ids_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    spec = read_spec(recipe, {})
+    assert spec.files == {"train": tmp_path / "rows.jsonl"}
+    config = spec.with_datasets({"train": "ds_87654321"})
+    assert (config.dataset.train, config.dataset.test) == ("ds_87654321", "ds_12345678")
+    # Only what was written is sent, so that the service's own defaults apply to the rest.
+    assert config.model_fields_set == {"teacher", "student", "dataset", "epochs"}
+
+
+def test_an_override_takes_the_place_of_any_source(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("{train: rows.jsonl, test: ds_12345678}", "{synthetic: {rows: 200}, max_rows: 9}"))
+    spec = read_spec(recipe, parse_overrides(["train=ds_87654321"]))
+    assert spec.files == {}
+    assert (spec.config.dataset.train, spec.config.dataset.synthetic) == ("ds_87654321", None)
+    assert spec.config.dataset.max_rows == 9
+
+
+@pytest.mark.parametrize("pair", ["train", "=x", "train=", "valid=ds_1"])
+def test_an_override_that_is_none_is_refused(pair: str) -> None:
+    with pytest.raises(BadInput, match="SPLIT=ID"):
+        parse_overrides([pair])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("epochs: 2", "epochs: -2"), "epochs: "),
+        (("epochs: 2", "epochs: true"), "epochs: "),
+        (("epochs: 2", "epoch: 2"), "epoch: Extra inputs"),
+        (("layers: 4", "layers: 400"), "teacher.tiny.layers: "),
+        (("rows.jsonl", "absent.jsonl"), "dataset.train: there is no file"),
+        (("epochs: 2", "epochs: ["), "no YAML"),
+        (("epochs: 2", "epochs: .nan"), "epochs: "),
+        ((RECIPE, "- 1"), "a job spec is a mapping"),
+    ],
+    ids=["negative", "bool", "unknown", "nested", "no-file", "syntax", "nan", "list"],
+)
+def test_a_bad_recipe_is_refused_by_field_in_one_line(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.replace(*change))
+    with pytest.raises(BadInput) as caught:
+        read_spec(recipe, {})
+    assert says in str(caught.value)
+    assert str(recipe) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_rows_is_counted_with_its_first_bad_lines() -> None:
+    good, bad = b'{"prompt": "a", "completion": "b"}\n', b"not json\n"
+    found = examine(read_rows([good, bad, good] + [bad] * 30))
+    assert (found.rows, found.bad_rows, len(found.first_bad)) == (2, 31, 20)
+    assert found.first_bad[0].line == 2
+    assert found.reasons == {"invalid_json": 31}
+    assert found.bad_fraction == pytest.approx(31 / 33)
+
+
+def test_a_file_without_rows_counts_as_all_bad() -> None:
+    assert examine(read_rows([])).bad_fraction == 1.0
