@@ -134,7 +134,7 @@ def _locate(given: str, inputs: Inputs) -> Path:
 def _hub_files(snapshot: Path) -> dict[SplitName, list[Path]]:
     """The snapshot's data files by split; files whose path names no split count as training."""
     files: dict[SplitName, list[Path]] = {}
-    for path in sorted(path for path in snapshot.rglob("*") if path.is_file()):
+    for path in sorted(path for pattern in DATA_FILES for path in snapshot.rglob(pattern)):
         words = re.split(r"[^a-z]+", path.relative_to(snapshot).as_posix().lower())
         split: SplitName = next((_SPLIT_WORDS[word] for word in reversed(words) if word in _SPLIT_WORDS), "train")
         files.setdefault(split, []).append(path)

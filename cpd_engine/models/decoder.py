@@ -25,7 +25,7 @@ _CAPS = ("final_logit_softcapping", "logits_soft_cap")
 class Decoder:
     """logits = cap·tanh(s / cap), s = logit_scale · (hidden @ weight.T + bias), over ids 0..V−1 only.
 
-    peft changes a model's modules in place, so all of this holds with LoRA attached too.
+    `adapter` is the peft wrapper where LoRA is attached. peft changes a model's modules in place, so `model` computes with it.
     """
 
     model: PreTrainedModel
@@ -33,6 +33,7 @@ class Decoder:
     vocabulary: int
     logit_scale: float = 1.0
     soft_cap: float | None = None
+    adapter: Any = None
     # Keyword arguments that the body's forward knows.
     accepts: frozenset[str] = field(default=frozenset())
 
@@ -77,6 +78,13 @@ class Decoder:
         bound = getattr(self.model.config, "max_position_embeddings", None)
         return bound if isinstance(bound, int) and bound > 0 else None
 
+    def checkpoint_gradients(self, enabled: bool) -> None:
+        """Recompute activations in the backward pass instead of keeping them, or keep them."""
+        if enabled:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.model.activation_checkpointing_disable()
+
 
 def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Decoder:
     """A `Decoder` around a transformers model whose logits it has been seen to reproduce.
@@ -120,9 +128,12 @@ def _measured(decoder: Decoder) -> Decoder:
     training = decoder.model.training
     decoder.model.eval()
     ids = torch.arange(8, device=decoder.device)[None] % decoder.vocabulary
-    hidden = decoder.hidden(ids)
-    wanted = decoder.model(input_ids=ids, use_cache=False).logits[..., : decoder.vocabulary].float()
-    shorter = decoder.hidden(ids[:, :4])
+    mask = torch.ones_like(ids)
+    hidden = decoder.hidden(ids, mask)
+    wanted = (
+        decoder.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[..., : decoder.vocabulary].float()
+    )
+    shorter = decoder.hidden(ids[:, :4], mask[:, :4])
     decoder.model.train(training)
     name = type(decoder.model).__name__
     if not _near(hidden[:, :4].float(), shorter.float()):

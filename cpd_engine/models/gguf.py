@@ -20,7 +20,9 @@ def convert(file: Path, out: Path) -> None:
         raise ConfigInvalid("reading GGUF needs the package gguf: pip install 'cpd[smollm2]'") from error
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     where = {"gguf_file": file.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
     # Packed weights, the default, are slow on a CPU and cannot be trained.

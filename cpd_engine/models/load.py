@@ -83,6 +83,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 def save(decoder: Decoder, out: Path) -> None:
     """Write weights (safetensors), config and tokenizer into a directory that `load` and plain transformers read."""
+    transformers_logging.disable_progress_bar()
     decoder.model.save_pretrained(out)
     decoder.tokenizer.save_pretrained(out)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import (
@@ -19,12 +20,14 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from cpd_engine.config import TinyModel
+from cpd_engine.errors import ConfigInvalid
 from cpd_engine.models.decoder import Decoder, vocabulary_size, wrap
-from cpd_engine.models.load import save
+from cpd_engine.models.load import load_tokenizer, save
 
-PAD, END = "<|pad|>", "<|end|>"
+PAD, END = "<|pad|>", "<|endoftext|>"
 
 
 def build_tiny(
@@ -46,17 +49,27 @@ def build_tiny(
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     decoder = wrap(model.eval(), tokenizer)
     save(decoder, out)
+    if _rules(load_tokenizer(out)) != _rules(tokenizer):
+        raise ConfigInvalid(
+            f"tiny: transformers would load the {type(tokenizer).__name__} of the other model as another one beside a {ref.tiny} model; "
+            "choose another tiny type"
+        )
     return decoder
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
-    """Byte-level BPE of at most `vocabulary` ids: every text has tokens and comes back as it was; digits stand alone.
+    """Byte-level BPE of at most `vocabulary` ids: every text has tokens and comes back in Unicode's NFC form; digits stand alone.
 
-    Ids 0 and 1 are <|pad|> and <|end|> (EOS). No BOS.
+    Ids 0 and 1 are <|pad|> and <|endoftext|> (EOS). No BOS. Texts are normalised and split as Qwen2's tokenizer does it, because
+    transformers loads that class for every model of that type, whatever its files say; the other types load it just as it is.
     """
     backend = Tokenizer(BPE())
+    backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     backend.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
@@ -69,6 +82,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token=PAD, eos_token=END, clean_up_tokenization_spaces=False
     )
+
+
+def _rules(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """All that decides which ids a text gets."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    parts = ("normalizer", "pre_tokenizer", "post_processor")
+    return {"vocabulary": tokenizer.get_vocab(), "end": tokenizer.eos_token_id} | {
+        part: backend[part] for part in parts
+    }
 
 
 def tiny_config(ref: TinyModel, tokenizer: PreTrainedTokenizerBase, *, max_positions: int) -> PretrainedConfig:

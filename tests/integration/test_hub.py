@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from cpd_engine.config import DatasetSpec, HubModel, TinyModel
+from cpd_engine.data.source import read_splits
+from cpd_engine.errors import HubUnavailable, ModelNotFound, UnsafeModelFormat
+from cpd_engine.inputs import Inputs
+from cpd_engine.models.hub import DATA_FILES, MODEL_FILES, fetch
+from cpd_engine.models.load import load, resolve
+from cpd_engine.models.tiny import build_tiny
+from tests.integration.hub_stub import COMMIT, HubStub, serving
+
+
+@pytest.fixture(scope="module")
+def repos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("hub")
+    tiny, pickled, data = root / "tiny", root / "pickled", root / "data"
+    build_tiny(TinyModel(tiny="llama", layers=1, hidden=16, heads=2, vocabulary=300), ["one two three"] * 9, tiny)
+    (tiny / "pytorch_model.bin").write_bytes(b"pickle")
+    (tiny / "modeling_evil.py").write_text("raise SystemExit")
+    pickled.mkdir()
+    (pickled / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (pickled / "pytorch_model.bin").write_bytes(b"pickle")
+    data.mkdir()
+    for name, count in {"train": 40, "test": 5}.items():
+        rows = [json.dumps({"prompt": f"{name} {i}?", "completion": f"{i}!"}) for i in range(count)]
+        (data / f"{name}-00000-of-00001.jsonl").write_text("\n".join(rows))
+    (data / "script.py").write_text("raise SystemExit")
+    return {"models/org/tiny": tiny, "models/org/pickled": pickled, "datasets/org/rows": data}
+
+
+@pytest.fixture
+def hub(repos: dict[str, Path]) -> Iterator[HubStub]:
+    with serving(HubStub(repos)) as stub:
+        yield stub
+
+
+@pytest.fixture
+def inputs(hub: HubStub, tmp_path: Path) -> Inputs:
+    return Inputs(hub_cache=tmp_path / "cache", hub_endpoint=hub.endpoint)
+
+
+def test_a_branch_is_pinned_to_its_commit_and_the_model_loads(hub: HubStub, inputs: Inputs) -> None:
+    found = resolve(HubModel(hub="org/tiny"), inputs=inputs)
+    assert (found.commit, found.pinned) == (COMMIT, True)
+    assert load(found.path, dtype=torch.float32).model.config.model_type == "llama"
+
+
+def test_only_files_on_the_allow_list_are_fetched(hub: HubStub, inputs: Inputs) -> None:
+    path = resolve(HubModel(hub="org/tiny", revision=COMMIT), inputs=inputs).path
+    assert {file.suffix for file in path.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert not any("evil" in request or ".bin" in request for request in hub.requests)
+
+
+def test_a_commit_in_the_cache_needs_no_hub(hub: HubStub, inputs: Inputs) -> None:
+    ref = HubModel(hub="org/tiny", revision=COMMIT)
+    first = resolve(ref, inputs=inputs)
+    hub.requests.clear()
+    assert resolve(ref, inputs=inputs) == first
+    assert hub.requests == []
+
+
+def test_a_repository_with_pickles_only_is_refused_before_any_download(hub: HubStub, inputs: Inputs) -> None:
+    with pytest.raises(UnsafeModelFormat, match=r"org/pickled@main: no model\.safetensors"):
+        resolve(HubModel(hub="org/pickled"), inputs=inputs)
+    assert not any("resolve" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("ref", [HubModel(hub="org/absent"), HubModel(hub="org/tiny", revision="absent")])
+def test_a_missing_repository_or_revision_is_named(ref: HubModel, inputs: Inputs) -> None:
+    with pytest.raises(ModelNotFound, match="no such repository or revision"):
+        resolve(ref, inputs=inputs)
+
+
+def test_a_hub_that_stumbles_is_asked_again(hub: HubStub, inputs: Inputs) -> None:
+    hub.failures = 2
+    waits: list[float] = []
+    found = fetch("org/tiny", "main", kind="model", patterns=MODEL_FILES, inputs=inputs, sleep=waits.append)
+    assert found.commit == COMMIT
+    assert waits == [0.5, 1.0]
+
+
+def test_a_hub_that_stays_down_is_given_up_after_four_tries(hub: HubStub, inputs: Inputs) -> None:
+    hub.failures = 10**6
+    waits: list[float] = []
+    with pytest.raises(HubUnavailable, match="4 tries"):
+        fetch("org/tiny", "main", kind="model", patterns=MODEL_FILES, inputs=inputs, sleep=waits.append)
+    assert waits == [0.5, 1.0, 2.0]
+    assert len(hub.requests) == 4
+
+
+def test_a_hub_that_nobody_runs_is_unavailable(tmp_path: Path) -> None:
+    nobody = Inputs(hub_cache=tmp_path, hub_endpoint="http://127.0.0.1:9")
+    with pytest.raises(HubUnavailable):
+        fetch("org/tiny", "main", kind="model", patterns=MODEL_FILES, inputs=nobody, sleep=lambda seconds: None)
+
+
+def test_rows_of_a_hub_data_set_are_split_by_file_name(hub: HubStub, inputs: Inputs) -> None:
+    splits = read_splits(DatasetSpec(hub="org/rows", validation_fraction=0.1), inputs=inputs, seed=0)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (36, 4, 5)
+    assert splits.revision == COMMIT
+    assert not any("script" in request for request in hub.requests)
+
+
+def test_a_hub_data_set_is_fetched_as_data_only(hub: HubStub, inputs: Inputs) -> None:
+    snapshot = fetch("org/rows", "main", kind="dataset", patterns=DATA_FILES, inputs=inputs)
+    assert {file.suffix for file in snapshot.path.iterdir()} == {".jsonl"}
