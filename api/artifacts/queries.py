@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.orm import Session
 
 from api.artifacts.tables import Artifact
@@ -124,3 +124,21 @@ def restorable(session: Session, job_id: str) -> list[Artifact]:
 
 
 # --- read by the api
+
+# What a name can look like; anything else is the name of nothing, and never reaches a statement.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+
+def of_job(job_id: str) -> Select[Artifact]:
+    """A job's sealed directories that still stand, newest first."""
+    live = (Artifact.job_id == job_id, Artifact.expired_at.is_(None))
+    return select(Artifact).where(*live).order_by(Artifact.created_at.desc(), Artifact.id.desc())
+
+
+def named(job_id: str, name: str) -> Select[Artifact]:
+    """Every copy of a sealed directory, those that still stand first and of them the newest attempt's."""
+    return (
+        select(Artifact)
+        .where(Artifact.job_id == job_id, Artifact.name == name)
+        .order_by(Artifact.expired_at.is_not(None), Artifact.fence.desc())
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.core.db import now
@@ -46,3 +46,22 @@ def delete(session: Session, dataset_id: str, *, tenant_id: str) -> str:
 
 
 # --- read by the api
+
+
+def one(tenant_id: str, dataset_id: str, *, hold: bool = False) -> Select[Dataset]:
+    """A data set that is not deleted; with `hold` it cannot be until the transaction ends."""
+    which = (Dataset.id == dataset_id, Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+    found = select(Dataset).where(*which)
+    return found.with_for_update(read=True) if hold else found
+
+
+def datasets(tenant_id: str) -> Select[Dataset]:
+    """A tenant's data sets, newest first."""
+    which = (Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+    return select(Dataset).where(*which).order_by(Dataset.created_at.desc(), Dataset.id.desc())
+
+
+def stored_bytes(tenant_id: str) -> Select[int]:
+    """What a tenant's data sets weigh."""
+    which = (Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+    return select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(*which)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.orm import Session
 
 from api.core.db import upsert
@@ -108,3 +109,30 @@ def clean(value: Any) -> Any:
 
 
 # --- read by the api
+
+
+def after(job_id: str, seq: int, limit: int) -> Select[JobEvent]:
+    """The events after number `seq`, at most `limit`, in order."""
+    return select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq).order_by(JobEvent.seq).limit(limit)
+
+
+def of_kinds(job_ids: Sequence[str], *kinds: str) -> Select[JobEvent]:
+    """The events of these kinds, by job in order."""
+    return (
+        select(JobEvent)
+        .where(JobEvent.job_id.in_(job_ids), JobEvent.kind.in_(kinds))
+        .order_by(JobEvent.job_id, JobEvent.seq)
+    )
+
+
+def series(job_id: str, name: str | None) -> Select[str, int, float, datetime]:
+    """(name, step, value, at) of one series, or of every one, by name and step."""
+    points = select(JobMetric.name, JobMetric.step, JobMetric.value, JobMetric.at).where(JobMetric.job_id == job_id)
+    if name is not None:
+        points = points.where(JobMetric.name == name)
+    return points.order_by(JobMetric.name, JobMetric.step)
+
+
+def standing(job_id: str) -> Select[str, int]:
+    """(state, last_seq) of a job, whoever's it is."""
+    return select(Job.state, Job.last_seq).where(Job.id == job_id)

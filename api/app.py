@@ -1,0 +1,82 @@
+"""The application: `create_app(settings)` puts the parts together and touches nothing outside until it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from api import description, health, problems
+from api.artifacts.routes import router as artifacts
+from api.core import db
+from api.core.queue import celery_app
+from api.core.settings import Settings
+from api.core.storage import DirectoryStore
+from api.datasets.routes import router as datasets
+from api.deps import Resources
+from api.edge import Edge
+from api.events.routes import router as events
+from api.events.service import loader
+from api.events.stream import Feeds
+from api.jobs.bell import Backoff, Bell
+from api.jobs.routes import router as jobs
+from api.metrics import RequestMetrics
+from api.rates import RateLimiter
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The REST API on the database, broker and store that `settings` name."""
+    resources = _resources(settings)
+    app = FastAPI(
+        title="CPD",
+        summary="Distillation as a service.",
+        version=version("cpd"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        middleware=[Middleware(Edge, metrics=resources.requests)],
+    )
+    app.state.resources = resources
+    problems.install(app)
+    for router in (datasets, jobs, events, artifacts, health.router):
+        app.include_router(router)
+    description.install(app)
+    return app
+
+
+def _resources(settings: Settings) -> Resources:
+    engine = db.connect(settings.database_url, pool_size=settings.pool_size)
+    make = db.sessions(engine)
+    celery = celery_app(settings)
+    backoff = Backoff(first_s=settings.ring_first_s, last_s=settings.ring_last_s)
+    return Resources(
+        settings=settings,
+        engine=engine,
+        make=make,
+        store=DirectoryStore(settings.store_dir),
+        feeds=Feeds(loader(make), poll_s=settings.stream_poll_s, ping_s=settings.stream_ping_s),
+        bell=Bell(make, celery, backoff, tick_s=settings.bell_s),
+        broker=health.BrokerProbe(celery),
+        requests=RequestMetrics(),
+        rates=RateLimiter(settings.rate_per_minute, clock=time.monotonic),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    resources: Resources = app.state.resources
+    # As many requests at once as there are connections (pool_size and as many on top): one more would only wait for one of them.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = 2 * resources.settings.pool_size
+    resources.bell.start()
+    try:
+        yield
+    finally:
+        resources.feeds.close()
+        await anyio.to_thread.run_sync(resources.bell.stop)
+        resources.engine.dispose()

@@ -1,0 +1,83 @@
+"""Checkpoints and sample answers on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cpd_engine.events import CheckpointRole
+
+Format = Literal["merged", "adapter"]
+
+
+class Frozen(BaseModel):
+    """Base of the answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class FileView(Frozen):
+    """A file of a checkpoint."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class CheckpointView(Frozen):
+    """A sealed directory of a run. `formats` are what /download packs: the whole directory, or with LoRA the adapter alone."""
+
+    object: Literal["checkpoint"] = "checkpoint"
+    id: str
+    name: str
+    role: CheckpointRole
+    step: int | None
+    epoch: int | None
+    metrics: dict[str, float]
+    size_bytes: int
+    files: list[FileView]
+    manifest_sha256: str
+    formats: list[Format]
+    created_at: datetime
+
+
+class CheckpointPage(Frozen):
+    """A page of checkpoints, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[CheckpointView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class AnswerView(Frozen):
+    """What one model answered. exact_match and rouge_l of this row; ce in nats per supervised token."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    text: str
+    exact_match: float | None = None
+    rouge_l: float | None = None
+    ce: float | None = None
+    finish_reason: str | None = None
+    tokens: int | None = None
+
+
+class SampleView(Frozen):
+    """A row of the test split with the answer of every model."""
+
+    row: int | str
+    prompt: str
+    reference: Any
+    answers: dict[str, AnswerView]
+
+
+class SamplePage(Frozen):
+    """A page of sample answers in the order of the test split."""
+
+    object: Literal["list"] = "list"
+    data: list[SampleView]
+    has_more: bool
+    next_cursor: str | None

@@ -1,0 +1,138 @@
+"""The routes of data sets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from api.auth import Reader, Writer
+from api.bodies import media_type
+from api.core.errors import (
+    BodyTimeout,
+    ChecksumMismatch,
+    DatasetInUse,
+    InsufficientStorage,
+    InvalidDataset,
+    NotFound,
+    QuotaExceeded,
+    RangeNotSatisfiable,
+    UnsupportedMediaType,
+    UploadTooLarge,
+    ValidationFailed,
+)
+from api.datasets import service
+from api.datasets.schemas import DatasetPage, DatasetView
+from api.datasets.upload import Limits, received
+from api.deps import Cursor, DatasetId, Known, Limit, Reading
+from api.downloads import Content, declared_bytes, send
+from api.problems import declared
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+MEDIA_TYPES = (
+    "application/jsonl",
+    "application/x-ndjson",
+    "application/json-lines",
+    "application/octet-stream",
+)
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES},
+    }
+}
+
+Name = Annotated[
+    str, Query(pattern=r"^[^\x00-\x1f\x7f]{1,255}$", description="What the file is called; only shown, never a path.")
+]
+BadFraction = Annotated[
+    float, Query(ge=0.0, le=1.0, allow_inf_nan=False, description="More bad rows than this refuse the upload.")
+]
+Sha256 = Annotated[
+    str | None,
+    Header(alias="X-Checksum-SHA256", pattern=r"^[0-9a-fA-F]{64}$", description="What the bytes must hash to."),
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses=declared(
+        BodyTimeout,
+        UploadTooLarge,
+        UnsupportedMediaType,
+        ValidationFailed,
+        ChecksumMismatch,
+        InvalidDataset,
+        QuotaExceeded,
+        InsufficientStorage,
+    ),
+)
+async def upload_dataset(
+    request: Request,
+    who: Writer,
+    known: Known,
+    response: Response,
+    name: Name,
+    max_bad_row_fraction: BadFraction = 0.01,
+    x_checksum_sha256: Sha256 = None,
+) -> DatasetView:
+    """Upload rows as JSON lines: {"instruction", "input", "output"}, {"prompt", "completion"} or {"messages"}."""
+    if media_type(request) not in MEDIA_TYPES:
+        raise UnsupportedMediaType(f"Send JSON lines, with content-type {MEDIA_TYPES[0]}.")
+    settings = known.settings
+    limits = Limits(
+        size_bytes=settings.upload_max_bytes, total_s=settings.upload_timeout_s, idle_s=settings.body_timeout_s
+    )
+    upload = service.Upload(
+        tenant_id=who.tenant_id,
+        name=name,
+        sha256=x_checksum_sha256.lower() if x_checksum_sha256 else None,
+        max_bad_row_fraction=max_bad_row_fraction,
+    )
+    async with received(request, settings.scratch_dir / "uploads", limits) as file:
+        register = partial(service.register, known.make, known.store, settings, upload, file)
+        dataset = await anyio.to_thread.run_sync(register)
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    return dataset
+
+
+@router.get("", responses=declared(ValidationFailed))
+def list_datasets(who: Reader, session: Reading, limit: Limit, cursor: Cursor = None) -> DatasetPage:
+    """Data sets, newest first."""
+    return service.page(session, who.tenant_id, limit=limit, cursor=cursor)
+
+
+@router.get("/{dataset_id}", responses=declared(NotFound))
+def get_dataset(who: Reader, dataset_id: DatasetId, session: Reading) -> DatasetView:
+    """A data set with the report on its rows."""
+    return service.get(session, who.tenant_id, dataset_id)
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=declared(NotFound, DatasetInUse))
+def delete_dataset(who: Writer, known: Known, dataset_id: DatasetId) -> None:
+    """Delete a data set. Jobs that have finished with it keep their results."""
+    service.delete(known.make, known.store, who.tenant_id, dataset_id)
+
+
+@router.head("/{dataset_id}/content", include_in_schema=False)
+@router.get(
+    "/{dataset_id}/content",
+    response_class=Response,
+    responses={**declared_bytes("application/jsonl"), **declared(NotFound, RangeNotSatisfiable)},
+)
+def download_dataset(request: Request, who: Reader, known: Known, dataset_id: DatasetId, session: Reading) -> Response:
+    """The bytes as they were uploaded."""
+    row = service.find(session, who.tenant_id, dataset_id)
+    content = Content(
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        filename=row.name,
+        media_type="application/jsonl",
+        read=partial(known.store.read, row.storage_key),
+    )
+    return send(request, content)

@@ -1,0 +1,106 @@
+"""What routes ask for: the process's resources, sessions, pages, ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Protocol, cast
+
+from fastapi import Depends, Path, Query, Request
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.core import db
+from api.core.errors import NotFound, ValidationFailed
+from api.core.settings import Settings
+from api.core.storage import Store
+from api.events.stream import Feeds
+from api.jobs.bell import Bell
+from api.metrics import RequestMetrics
+from api.rates import RateLimiter
+
+_ID = re.compile(r"[A-Za-z0-9_]{1,40}")
+
+
+class BrokerHealth(Protocol):
+    """Tells whether the broker answers."""
+
+    def answers(self) -> bool:
+        """True where it did when last asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one API process holds; made by create_app, found at `app.state.resources`."""
+
+    settings: Settings
+    engine: Engine
+    make: sessionmaker[Session]
+    store: Store
+    feeds: Feeds
+    bell: Bell
+    broker: BrokerHealth
+    requests: RequestMetrics
+    rates: RateLimiter
+
+
+def resources(request: Request) -> Resources:
+    """The resources of the application that serves the request."""
+    return cast("Resources", request.app.state.resources)
+
+
+Known = Annotated[Resources, Depends(resources)]
+
+
+def _reading(known: Known) -> Iterator[Session]:
+    with db.reading(known.make) as session:
+        yield session
+
+
+def _writing(known: Known) -> Iterator[Session]:
+    with db.transaction(known.make) as session:
+        yield session
+
+
+def _queueing(known: Known) -> Iterator[Session]:
+    with db.transaction(known.make) as session:
+        yield session
+    known.bell.wake()
+
+
+# scope="function": over before the answer starts. A transaction then has committed when the client hears of it, and an answer that
+# streams holds no connection.
+Reading = Annotated[Session, Depends(_reading, scope="function")]
+Writing = Annotated[Session, Depends(_writing, scope="function")]
+# For what may queue a job: the bell is woken after the commit.
+Queueing = Annotated[Session, Depends(_queueing, scope="function")]
+
+
+def _job_id(job_id: Annotated[str, Path(description="The job's id.")]) -> str:
+    if _ID.fullmatch(job_id) is None:
+        raise NotFound("There is no such job.")
+    return job_id
+
+
+def _dataset_id(dataset_id: Annotated[str, Path(description="The data set's id.")]) -> str:
+    if _ID.fullmatch(dataset_id) is None:
+        raise NotFound("There is no such data set.")
+    return dataset_id
+
+
+# Anything that no id looks like is answered as an id that does not exist, and never reaches a statement.
+JobId = Annotated[str, Depends(_job_id)]
+DatasetId = Annotated[str, Depends(_dataset_id)]
+
+Cursor = Annotated[str | None, Query(max_length=200, description="The `next_cursor` of the page before.")]
+
+
+def _limit(known: Known, limit: Annotated[int, Query(ge=1, description="Rows a page, at most 100.")] = 20) -> int:
+    if limit > known.settings.page_max:
+        raise ValidationFailed(f"limit: at most {known.settings.page_max}", param="limit")
+    return limit
+
+
+Limit = Annotated[int, Depends(_limit)]

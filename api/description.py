@@ -1,0 +1,44 @@
+"""The OpenAPI description: what FastAPI finds, and the bodies that we read ourselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from cpd_engine.config import RunConfig
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def install(app: FastAPI) -> None:
+    """Serve the description at /openapi.json."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = described(app)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]  # FastAPI's documented way to extend the description
+
+
+def described(app: FastAPI) -> dict[str, Any]:
+    """What FastAPI finds, and the schema of the bodies that api/bodies.py reads."""
+    found = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        routes=app.routes,
+        openapi_version=app.openapi_version,
+    )
+    schema = TypeAdapter(RunConfig).json_schema(ref_template=_REFERENCE, mode="validation")
+    inner = schema.pop("$defs")
+    # A definition of the same name that says something else would make one of the two a lie.
+    known = found["components"]["schemas"]
+    clash = [name for name, value in inner.items() if known.get(name, value) != value]
+    if clash:
+        raise RuntimeError(f"two schemas are called {', '.join(clash)}")
+    found["components"]["schemas"] = dict(sorted({**known, **inner, "RunConfig": schema}.items()))
+    return found

@@ -1,0 +1,154 @@
+"""Following a job's events live: one reader of the database per job in this process, however many clients follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from api.events.schemas import EventView
+
+log = structlog.get_logger(__name__)
+
+OUTAGES = (OperationalError, InterfaceError, PoolTimeout)
+RECENT = 1000
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Events after a cursor. `last_seq` is the job's newest; `over` when the job is finished or gone, so that none will follow it."""
+
+    events: list[EventView]
+    last_seq: int
+    over: bool
+
+
+# Reads one page after a cursor; runs in a thread and holds its session for the one read.
+Load = Callable[[str, int, int], Awaitable[Page]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Feed:
+    """What the reader of one job has seen: every event in (floor, head], of which the oldest fall off."""
+
+    floor: int
+    head: int
+    recent: deque[EventView] = field(default_factory=deque)
+    over: bool = False
+    followers: int = 0
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    reader: asyncio.Task[None] | None = None
+
+    def add(self, page: Page) -> None:
+        """Take in a page that begins right after `head`, and wake who waits."""
+        self.recent.extend(page.events)
+        while len(self.recent) > RECENT:
+            self.floor = self.recent.popleft().seq
+        self.head = page.events[-1].seq if page.events else self.head
+        self.over = page.over and self.head >= page.last_seq
+        if page.events or self.over:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let every follower look again."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def since(self, cursor: int) -> list[EventView] | None:
+        """The events after `cursor`; None where some of them have fallen off or came before this feed."""
+        return None if cursor < self.floor else [event for event in self.recent if event.seq > cursor]
+
+
+class Feeds:
+    """The feeds of this process. Lives in the event loop; `close` ends every stream, for a server that shuts down."""
+
+    def __init__(self, load: Load, *, poll_s: float, ping_s: float) -> None:
+        self.load = load
+        self.poll_s = poll_s
+        self.ping_s = ping_s
+        self.feeds: dict[str, Feed] = {}
+        self.closing = False
+
+    def close(self) -> None:
+        """End every stream now and refuse new ones."""
+        self.closing = True
+        for feed in self.feeds.values():
+            feed.wake()
+
+    async def follow(
+        self, job_id: str, *, after: int, last_seq: int, still_allowed: Callable[[], Awaitable[bool]]
+    ) -> AsyncGenerator[EventView | None]:
+        """Every event after `after`, in order and without a gap, and None where nothing happened for `ping_s`.
+
+        `last_seq` is the job's newest event as the caller knows it. Ends after the last event of a finished job, when the job is
+        gone, when the key is (asked every `ping_s`), or on `close`.
+        """
+        feed, cursor, asked_at = self._join(job_id, min(after, last_seq)), after, time.monotonic()
+        try:
+            while not self.closing:
+                page = await self._next(feed, job_id, cursor)
+                for event in page.events:
+                    yield event
+                    cursor = event.seq
+                if page.over and cursor >= page.last_seq:
+                    return
+                if time.monotonic() - asked_at >= self.ping_s:
+                    if not await still_allowed():
+                        return
+                    asked_at = time.monotonic()
+                    yield None
+                await self._wait(feed, cursor)
+        finally:
+            self._leave(job_id, feed)
+
+    async def _next(self, feed: Feed, job_id: str, cursor: int) -> Page:
+        known = feed.since(cursor)
+        if known is not None:
+            return Page(events=known, last_seq=feed.head, over=feed.over)
+        try:
+            return await self.load(job_id, cursor, PAGE)
+        except OUTAGES:
+            await anyio.sleep(self.poll_s)
+            return Page(events=[], last_seq=cursor, over=False)
+
+    async def _wait(self, feed: Feed, cursor: int) -> None:
+        if self.closing or cursor < feed.head:
+            return
+        changed = feed.changed
+        with anyio.move_on_after(self.ping_s):
+            await changed.wait()
+
+    def _join(self, job_id: str, start: int) -> Feed:
+        feed = self.feeds.get(job_id)
+        if feed is None:
+            feed = self.feeds[job_id] = Feed(floor=start, head=start)
+            feed.reader = asyncio.create_task(self._read(job_id, feed), name=f"events of {job_id}")
+        feed.followers += 1
+        return feed
+
+    def _leave(self, job_id: str, feed: Feed) -> None:
+        feed.followers -= 1
+        if feed.followers == 0:
+            del self.feeds[job_id]
+            if feed.reader:
+                feed.reader.cancel()
+
+    async def _read(self, job_id: str, feed: Feed) -> None:
+        while not feed.over:
+            try:
+                page = await self.load(job_id, feed.head, PAGE)
+            except OUTAGES as outage:
+                log.warning("events_unreadable", job_id=job_id, reason=type(outage).__name__)
+                await anyio.sleep(self.poll_s)
+                continue
+            feed.add(page)
+            if len(page.events) < PAGE and not feed.over:
+                await anyio.sleep(self.poll_s)

@@ -1,0 +1,122 @@
+"""Probes for whoever keeps the service running, and metrics for Prometheus. No key, and nothing that is anybody's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+from celery import Celery
+from fastapi import APIRouter, Response
+from kombu.exceptions import OperationalError as BrokerError
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.core import db, queue
+from api.core.errors import DatabaseUnavailable
+from api.deps import Known, Resources
+from api.jobs import queries
+from api.jobs.states import JobState
+from api.metrics import Standing, exposition
+from api.problems import declared_open
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["health"])
+
+WORKER_SEEN_S = 60.0
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """What the service depends on. `degraded`: everything is accepted, but new jobs may start late or not at all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Literal["ok", "degraded"]
+    database: Literal["ok"] = "ok"
+    broker: Literal["ok", "unavailable"]
+    workers: int
+
+
+class BrokerProbe:
+    """Whether the broker answers, asked at most once in `keep_s`: a broker that hangs costs one probe its time-out, not each."""
+
+    def __init__(self, app: Celery, *, keep_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._app = app
+        self._keep_s = keep_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: tuple[float, bool] | None = None
+
+    def answers(self) -> bool:
+        """True where it did when last asked."""
+        with self._lock:
+            if self._known is None or self._clock() - self._known[0] > self._keep_s:
+                self._known = (self._clock(), self._ask())
+            return self._known[1]
+
+    def _ask(self) -> bool:
+        try:
+            queue.ping(self._app)
+        except (BrokerError, OSError) as error:
+            log.warning("broker_unavailable", error=type(error).__name__)
+            return False
+        return True
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", responses=declared_open())
+async def alive() -> Alive:
+    """The process is up. Looks at nothing else: a restart cures no dependency."""
+    return Alive()
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", responses=declared_open(DatabaseUnavailable))
+def ready(known: Known) -> Readiness:
+    """Requests can be served: 503 without the database, `degraded` without broker or workers."""
+    with db.reading(known.make) as session:
+        workers = session.scalars(queries.workers_seen(WORKER_SEEN_S)).one()
+    broker = known.broker.answers()
+    return Readiness(
+        status="ok" if broker and workers else "degraded", broker="ok" if broker else "unavailable", workers=workers
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **declared_open()},
+)
+def metrics(known: Known) -> Response:
+    """Request counters and latencies by route, jobs by state, the bell, workers; in Prometheus' text format."""
+    return Response(exposition(known.requests, _standing(known)), media_type=CONTENT_TYPE_LATEST)
+
+
+def _standing(known: Resources) -> Standing:
+    jobs: dict[JobState, int] | None = None
+    workers: int | None = None
+    try:
+        with db.reading(known.make) as session:
+            counted = session.execute(queries.counts_by_state()).all()
+            jobs = {JobState(state): count for state, count in counted}
+            workers = session.scalars(queries.workers_seen(WORKER_SEEN_S)).one()
+    except SQLAlchemyError as error:
+        log.warning("metrics_without_database", error=type(error).__name__)
+    return Standing(
+        jobs=jobs,
+        workers=workers,
+        rung=known.bell.rung,
+        bell_failures=known.bell.failures,
+        followed=len(known.feeds.feeds),
+    )

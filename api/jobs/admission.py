@@ -1,0 +1,136 @@
+"""What a job must meet beyond its schema before it is queued: its data exists, its models can be had, it can learn, there is room."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from sqlalchemy.orm import Session
+
+from api.core.errors import QuotaExceeded, ValidationFailed
+from api.core.settings import Settings
+from api.datasets import queries as dataset_queries
+from api.datasets.tables import Dataset
+from api.jobs import queries
+from api.jobs.schemas import Bounds, EpochEstimate, Estimate, Remark
+from api.jobs.states import JobState
+from api.keys import queries as key_queries
+from cpd_engine import plan
+from cpd_engine.config import HubModel, LocalModel, RunConfig, StudentRef, TeacherRef
+from cpd_engine.errors import ConfigInvalid, NothingToLearn
+
+# Of the synthetic rows the engine keeps one share each for validation and test (cpd_engine.data.synthetic, which needs numpy).
+SYNTHETIC_SHARES = 12
+DATASET_ID = re.compile(r"ds_[A-Za-z0-9]{8,40}")
+
+
+def admit(session: Session, tenant_id: str, spec: RunConfig, settings: Settings) -> list[Remark]:
+    """Check a new job; returns what its plan warns of.
+
+    The data sets it names stay locked against deletion, and the tenant against a second submission, until the transaction ends.
+    Raises ValidationFailed and QuotaExceeded.
+    """
+    estimated = _estimate(session, tenant_id, spec, settings, hold=True)
+    session.execute(key_queries.tenant_for_update(tenant_id)).one()
+    waiting = session.scalars(queries.count(tenant_id, JobState.QUEUED)).one()
+    if waiting >= settings.queued_max:
+        raise QuotaExceeded(f"At most {settings.queued_max} jobs may wait; cancel one or wait for one to start.")
+    return estimated.warnings
+
+
+def estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Settings) -> Estimate:
+    """The plan of a run on the data it names; only reads. Raises ValidationFailed as `admit` does."""
+    return _estimate(session, tenant_id, spec, settings, hold=False)
+
+
+def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Settings, *, hold: bool) -> Estimate:
+    _check_models(spec, settings)
+    data = _datasets(session, tenant_id, spec, hold=hold)
+    samples = _samples(spec, data)
+    try:
+        return _planned(spec.resolved(), samples)
+    except NothingToLearn as error:
+        raise ValidationFailed(str(error), param="alpha") from error
+    except ConfigInvalid as error:
+        raise ValidationFailed(str(error)) from error
+
+
+def warnings_again(spec: RunConfig) -> list[Remark]:
+    """What the plan warns of whatever the data, for a job that was admitted before."""
+    return _planned(spec.resolved(), None).warnings
+
+
+def _check_models(spec: RunConfig, settings: Settings) -> None:
+    for field, reference in (("teacher", spec.teacher), ("student", spec.student)):
+        _check_model(field, reference, settings)
+    if spec.dataset.hub is not None and settings.hub_endpoint is None:
+        raise ValidationFailed("dataset.hub: the operator has named no hub; upload the data set", param="dataset.hub")
+
+
+def _check_model(field: str, reference: TeacherRef | StudentRef, settings: Settings) -> None:
+    if isinstance(reference, HubModel) and settings.hub_endpoint is None:
+        raise ValidationFailed(f"{field}.hub: the operator has named no hub", param=f"{field}.hub")
+    if isinstance(reference, LocalModel) and not settings.model_roots:
+        raise ValidationFailed(f"{field}.local: the operator has named no model folders", param=f"{field}.local")
+
+
+def _datasets(session: Session, tenant_id: str, spec: RunConfig, *, hold: bool) -> dict[str, Dataset]:
+    """The uploaded data sets by split; with `hold` kept from being deleted until the transaction ends."""
+    found: dict[str, Dataset] = {}
+    for split in dataset_queries.SPLITS:
+        dataset_id = getattr(spec.dataset, split)
+        if dataset_id is None:
+            continue
+        param = f"dataset.{split}"
+        refusal = f"{param}: there is no such data set; upload it and name it by its id, ds_…"
+        if DATASET_ID.fullmatch(dataset_id) is None:
+            raise ValidationFailed(refusal, param=param)
+        row = session.scalar(dataset_queries.one(tenant_id, dataset_id, hold=hold))
+        if row is None:
+            raise ValidationFailed(refusal, param=param)
+        found[split] = row
+    return found
+
+
+def _samples(spec: RunConfig, data: dict[str, Dataset]) -> int | None:
+    """About how many training rows there are before any proves too long; None where only the hub knows."""
+    most = spec.dataset.max_rows
+    if spec.dataset.synthetic is not None:
+        rows = spec.dataset.synthetic.rows
+        held_out = 2 * (rows // SYNTHETIC_SHARES)
+    elif spec.dataset.train is not None:
+        rows = data["train"].rows
+        cuts = {"validation": spec.dataset.validation_fraction, "test": spec.dataset.test_fraction}
+        held_out = sum(math.ceil(rows * share) for split, share in cuts.items() if split not in data)
+    else:
+        return most
+    return max(1, min(rows - held_out, most or rows))
+
+
+def _planned(resolved: RunConfig, samples: int | None) -> Estimate:
+    batch = resolved.optimizer.batch_size
+    # Without a size only what holds for any is told; one batch stands in, and all that would depend on it is left out.
+    made = plan.plan(resolved, samples=samples or batch)
+    warnings = [Remark(code=warned.code, message=warned.message) for warned in made.warnings]
+    if samples is None:
+        warnings.append(
+            Remark(code="unknown_size", message="The size of a hub data set is known once the job reads it.")
+        )
+        return Estimate(
+            samples=None, batch_size=batch, exact=False, floor=None, total_iterations=None, iterations=None, epochs=[],
+            warnings=warnings,
+        )  # fmt: skip
+    least, most = made.bounds
+    return Estimate(
+        samples=made.planned.samples,
+        batch_size=batch,
+        exact=made.exact,
+        floor=made.floor,
+        total_iterations=made.planned.total_iterations,
+        iterations=Bounds(least=least, most=most),
+        epochs=[
+            EpochEstimate(**{name: getattr(epoch, name) for name in EpochEstimate.model_fields})
+            for epoch in made.planned.epochs
+        ],
+        warnings=warnings,
+    )

@@ -1,0 +1,98 @@
+"""The routes of jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+
+from api.auth import Reader, Writer
+from api.bodies import JSON_BODY_ERRORS, Sent, json_body, json_body_schema
+from api.core.errors import (
+    IdempotencyInFlight,
+    IdempotencyKeyReused,
+    JobAlreadyFinished,
+    JobBeingCancelled,
+    NotFound,
+    QuotaExceeded,
+    ValidationFailed,
+)
+from api.deps import Cursor, JobId, Known, Limit, Queueing, Reading, Writing
+from api.jobs import admission, service
+from api.jobs.schemas import Estimate, JobPage, JobView, SubmittedJob
+from api.jobs.states import JobState
+from api.problems import declared
+from cpd_engine.config import RunConfig
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+Spec = Annotated[Sent[RunConfig], Depends(json_body(RunConfig))]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="Sent again with the same key and body, the request gives the first one's job instead of another.",
+    ),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=json_body_schema(RunConfig),
+    responses={
+        202: {"headers": {"Location": {"description": "The job's address.", "schema": {"type": "string"}}}},
+        **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
+    },
+)
+def submit_job(
+    who: Writer, known: Known, spec: Spec, session: Queueing, response: Response, idempotency_key: Key = None
+) -> SubmittedJob:
+    """Validate and queue a distillation."""
+    submission = service.Submission(spec=spec.value, sha256=spec.sha256, key=idempotency_key)
+    job = service.submit(session, who.tenant_id, submission, known.settings)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job
+
+
+@router.post("/estimate", openapi_extra=json_body_schema(RunConfig), responses=declared(*JSON_BODY_ERRORS))
+def estimate_job(who: Reader, known: Known, spec: Spec, session: Reading) -> Estimate:
+    """Plan a distillation without queueing it: iterations by epoch, and everything a person should be warned of."""
+    return admission.estimate(session, who.tenant_id, spec.value, known.settings)
+
+
+@router.get("", responses=declared(ValidationFailed))
+def list_jobs(
+    who: Reader,
+    session: Reading,
+    limit: Limit,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    cursor: Cursor = None,
+) -> JobPage:
+    """Jobs, newest first."""
+    return service.page(session, who.tenant_id, state=state, limit=limit, cursor=cursor)
+
+
+@router.get("/{job_id}", responses=declared(NotFound))
+def get_job(who: Reader, job_id: JobId, session: Reading) -> JobView:
+    """A job: state, phase, progress, time left, place in the queue, heartbeat age, failure, scores."""
+    return service.get(session, who.tenant_id, job_id)
+
+
+@router.post("/{job_id}/cancel", responses=declared(NotFound, JobAlreadyFinished))
+def cancel_job(who: Writer, job_id: JobId, session: Writing) -> JobView:
+    """Cancel: at once where nothing runs, else within heartbeat and grace. Artifacts made so far are kept."""
+    return service.cancel(session, who.tenant_id, job_id)
+
+
+@router.post("/{job_id}/pause", responses=declared(NotFound, JobAlreadyFinished, JobBeingCancelled))
+def pause_job(who: Writer, job_id: JobId, session: Writing) -> JobView:
+    """Pause: at once where the job waits, else after a checkpoint."""
+    return service.pause(session, who.tenant_id, job_id)
+
+
+@router.post("/{job_id}/resume", responses=declared(NotFound, JobAlreadyFinished, JobBeingCancelled))
+def resume_job(who: Writer, job_id: JobId, session: Queueing) -> JobView:
+    """Queue a paused job again; it goes on at its last checkpoint."""
+    return service.resume(session, who.tenant_id, job_id)

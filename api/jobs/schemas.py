@@ -1,0 +1,128 @@
+"""Jobs on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from api.jobs.states import JobState, Requested
+
+
+class Frozen(BaseModel):
+    """Base of the answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Progress(Frozen):
+    """Where the run is; a field that does not apply to the phase at hand is null. `loss` in nats per supervised token."""
+
+    phase_index: int | None = None
+    phases: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    subset_size: int | None = None
+    samples: int | None = None
+    loss: float | None = None
+    temperature: float | None = None
+    mixing: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+    label: str | None = None
+    done: int | None = None
+    total: int | None = None
+    trained: str | None = None
+
+
+class FailureView(Frozen):
+    """Why a job failed: a stable code, and a message for people."""
+
+    code: str
+    message: str
+
+
+class Remark(Frozen):
+    """Something to know before the run is paid for; `code` is stable."""
+
+    code: str
+    message: str
+
+
+class JobView(Frozen):
+    """A job. `spec` is the RunConfig as it was sent, `resolved` the same with the preset's values filled in."""
+
+    id: str
+    object: Literal["job"] = "job"
+    name: str | None
+    metadata: dict[str, str]
+    state: JobState
+    requested: Requested
+    phase: str | None
+    progress: Progress
+    queue_position: int | None
+    attempt: int
+    heartbeat_age_s: float | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    failure: FailureView | None
+    spec: dict[str, Any]
+    resolved: dict[str, Any]
+    scores: dict[str, dict[str, float]] | None
+
+
+class SubmittedJob(JobView):
+    """A job just submitted, with what the plan warns of."""
+
+    warnings: list[Remark]
+
+
+class JobPage(Frozen):
+    """A page of jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class EpochEstimate(Frozen):
+    """One epoch of the plan: k_e of N samples, iterations (optimizer steps), τ_e, t_e, α_e; `dead` where nothing is distilled."""
+
+    epoch: int
+    subset_size: int
+    iterations: int
+    temperature: float
+    mixing: float
+    alpha: float
+    dead: bool
+
+
+class Bounds(Frozen):
+    """The least and the most that it can be."""
+
+    least: int
+    most: int
+
+
+class Estimate(Frozen):
+    """The plan of a run before anything is spent.
+
+    A calibrated curriculum waits for the difficulty profile, and how many rows survive is known once they are tokenised: then
+    `exact` is false, `total_iterations` assumes a difficulty that grows evenly, and the true number lies within `iterations`.
+    Everything that depends on the data is null where its size is not known beforehand (a hub data set without `max_rows`).
+    """
+
+    object: Literal["estimate"] = "estimate"
+    samples: int | None
+    batch_size: int
+    exact: bool
+    floor: int | None
+    total_iterations: int | None
+    iterations: Bounds | None
+    epochs: list[EpochEstimate]
+    warnings: list[Remark]

@@ -1,0 +1,152 @@
+"""Every error as one JSON envelope: `{"error": {"type", "code", "message", "param", "request_id"}}`. It never repeats what was sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from api.core.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    DatabaseUnavailable,
+    ErrorType,
+    InsufficientScope,
+    InvalidApiKey,
+    InvalidJson,
+    MethodNotAllowed,
+    MissingApiKey,
+    NotFound,
+    RateLimited,
+    ServiceError,
+    UnsupportedMediaType,
+    UploadTooLarge,
+    UriTooLong,
+    ValidationFailed,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGE = 2000
+_PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,200}")
+# After these the rest of the body is unread, and only closing the connection gets rid of it.
+_LEAVES_BODY_UNREAD = (BodyTimeout, BodyTooLarge, UploadTooLarge)
+
+
+class ErrorBody(BaseModel):
+    """What went wrong, for a program (`type`, `code`, `param`) and for a person (`message`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: ErrorType
+    code: str
+    message: str
+    param: str | None
+    request_id: str
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every answer whose status is 400 or more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error: ErrorBody
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def declared(*errors: type[ServiceError]) -> Responses:
+    """The `responses=` of a route that needs a key: its own errors and those that any such route may have, by status."""
+    every = (MissingApiKey, InvalidApiKey, InsufficientScope, RateLimited, DatabaseUnavailable)
+    return declared_open(*errors, *every)
+
+
+def declared_open(*errors: type[ServiceError]) -> Responses:
+    """The same for a route that needs no key."""
+    codes: dict[int, list[str]] = {}
+    every: tuple[type[ServiceError], ...] = (*errors, UriTooLong, ServiceError)
+    for error in every:
+        codes.setdefault(error.status, []).append(error.code)
+    return {
+        status: {"model": ErrorEnvelope, "description": ", ".join(dict.fromkeys(names))}
+        for status, names in sorted(codes.items())
+    }
+
+
+def answer(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
+    """The envelope as a response. A parameter name that a client made up is shown only when it is plain."""
+    body = ErrorBody(
+        type=error.type,
+        code=error.code,
+        message=error.message[:MAX_MESSAGE],
+        param=error.param if error.param and _PARAM.fullmatch(error.param) else None,
+        # Given by api/edge.py to every request.
+        request_id=request.scope["cpd.request_id"],
+    )
+    sent = dict(headers or {})
+    if error.retry_after_s is not None:
+        sent["retry-after"] = str(error.retry_after_s)
+    if error.status == HTTPStatus.CONFLICT:
+        # Clients that retry every 409 would only meet the same conflict again.
+        sent["x-should-retry"] = "false"
+    if isinstance(error, _LEAVES_BODY_UNREAD):
+        sent["connection"] = "close"
+    return JSONResponse({"error": body.model_dump()}, error.status, sent)
+
+
+_BY_STATUS: dict[int, type[ServiceError]] = {
+    400: InvalidJson,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: BodyTooLarge,
+    415: UnsupportedMediaType,
+}
+
+
+async def _on_service(request: Request, exc: Exception) -> Response:
+    return answer(request, cast("ServiceError", exc))
+
+
+async def _on_http(request: Request, exc: Exception) -> Response:
+    error = cast("HTTPException", exc)
+    return answer(request, _BY_STATUS.get(error.status_code, ServiceError)(), error.headers)
+
+
+async def _on_validation(request: Request, exc: Exception) -> Response:
+    first = cast("RequestValidationError", exc).errors()[0]
+    param = ".".join(str(piece) for piece in first["loc"][1:]) or None
+    return answer(request, ValidationFailed(f"{param}: {first['msg']}", param=param))
+
+
+async def _on_database(request: Request, exc: Exception) -> Response:
+    log.warning("database_unavailable", reason=type(exc).__name__)
+    return answer(request, DatabaseUnavailable(retry_after_s=5))
+
+
+async def on_unexpected(request: Request, exc: Exception) -> Response:
+    """A fault of ours: told in the log, not to the client."""
+    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
+        return await _on_database(request, exc)
+    log.error("request_failed", exc_info=exc)
+    return answer(request, ServiceError("Something went wrong on our side; the request id finds it in the log."))
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception with the envelope."""
+    app.add_exception_handler(ServiceError, _on_service)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    for fault in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(fault, _on_database)
