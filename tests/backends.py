@@ -1,0 +1,157 @@
+"""The two sets of servers that the service runs on, each test on a database and a broker of its own.
+
+`conftest.py` of a folder of tests takes the fixtures from here by importing them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import Engine, insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.core.db import connect, sessions, transaction
+from api.core.settings import Settings
+from api.keys.tables import Tenant
+from migrations.apply import upgrade
+from tests.servers import PostgresServer, RedisServer, postgresql, redis_server
+
+TEMPLATE = "cpd_template"
+TENANT = "ten_test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A migrated database with one tenant (TENANT), an empty broker, and the settings that name both."""
+
+    name: Literal["sqlite", "postgres"]
+    settings: Settings
+    engine: Engine
+    make: sessionmaker[Session]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a child process needs in its environment to use the same backend; `lease_s="1"` sets CPD_LEASE_S."""
+        told = {
+            "data_dir": str(self.settings.data_dir),
+            "database_url": self.settings.database_url,
+            "broker_url": self.settings.broker_url,
+            **more,
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CPD_")}
+        return kept | {f"CPD_{name.upper()}": value for name, value in told.items()}
+
+    def with_settings(self, **changed: Any) -> Backend:
+        """The same servers under other settings."""
+        return replace(self, settings=Settings.model_validate(self.settings.model_dump() | changed))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(worker_number: int) -> Iterator[PostgresServer]:
+    """PostgreSQL with a migrated template: that of CPD_TEST_DATABASE_URL, else one started for this run."""
+    given = os.environ.get("CPD_TEST_DATABASE_URL")
+    if given is None:
+        with postgresql() as server:
+            _make_template(server, TEMPLATE)
+            yield server
+        return
+    server = PostgresServer(url=given.rpartition("/")[0])
+    _make_template(server, f"{TEMPLATE}_{worker_number}")
+    yield server
+    _admin(server, f'DROP DATABASE IF EXISTS "{TEMPLATE}_{worker_number}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def broker_server(worker_number: int) -> Iterator[RedisServer]:
+    """Redis: that of CPD_TEST_REDIS_URL, of which each xdist worker takes a database of its own, else one started for this run."""
+    given = os.environ.get("CPD_TEST_REDIS_URL")
+    if given is None:
+        with redis_server() as server:
+            yield server
+        return
+    url = make_url(given)
+    first = int(url.database or 0)
+    yield RedisServer(url=url.set(database=str(first + worker_number)).render_as_string(hide_password=False))
+
+
+@pytest.fixture(scope="session")
+def worker_number() -> int:
+    """Which of pytest-xdist's workers this is, from 0."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("template") / "cpd.sqlite3"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    """Each test that asks for it runs twice: on SQLite with filesystem://, and on PostgreSQL with Redis."""
+    if request.param == "sqlite":
+        data_dir = tmp_path / "data"
+        data_dir.mkdir()
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), data_dir / "cpd.sqlite3")
+        with _connected("sqlite", Settings(data_dir=data_dir, pool_size=20)) as made:
+            yield made
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    broker: RedisServer = request.getfixturevalue("broker_server")
+    with _database(server, request.getfixturevalue("worker_number")) as url:
+        _flush(broker)
+        settings = Settings(data_dir=tmp_path / "data", database_url=url, broker_url=broker.url, pool_size=20)
+        with _connected("postgres", settings) as made:
+            yield made
+
+
+@contextmanager
+def _connected(name: Literal["sqlite", "postgres"], settings: Settings) -> Iterator[Backend]:
+    engine = connect(settings.database_url, pool_size=settings.pool_size)
+    make = sessions(engine)
+    try:
+        with transaction(make) as session:
+            session.execute(insert(Tenant).values(id=TENANT, name="test"))
+        yield Backend(name=name, settings=settings, engine=engine, make=make)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _database(server: PostgresServer, worker_number: int) -> Iterator[str]:
+    template = f"{TEMPLATE}_{worker_number}" if server.pid is None else TEMPLATE
+    name = f"cpd_test_{uuid4().hex}"
+    _admin(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield server.database(name)
+    finally:
+        _admin(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _make_template(server: PostgresServer, name: str) -> None:
+    _admin(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    _admin(server, f'CREATE DATABASE "{name}" TEMPLATE template0')
+    upgrade(server.database(name))
+
+
+def _admin(server: PostgresServer, statement: str) -> None:
+    url = server.database("postgres").replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _flush(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushdb()
