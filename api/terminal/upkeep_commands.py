@@ -17,8 +17,8 @@ from api.terminal.options import DataDir
 from api.terminal.output import hint
 from migrations.apply import upgrade
 
-# A worker is seen with every heartbeat; one may be late.
-_BEATS = 3
+# A worker is seen with every tick of its reaper; one may be late.
+_TICKS = 3
 
 
 def migrate(data_dir: DataDir = None) -> None:
@@ -39,7 +39,7 @@ def probe(
 ) -> None:
     """Exit 0 if a worker of this machine has lately been seen in the database, 4 if not: a container's health check."""
     settings = settings_from(data_dir=data_dir)
-    within_s = _BEATS * settings.heartbeat_s
+    within_s = _TICKS * settings.reaper_s
     seen = select(func.count()).where(
         Worker.hostname == (hostname or socket.gethostname()), Worker.seen_at >= now(-within_s)
     )
