@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _LOG_BYTES = 4 * 2**20
 _SPOOL_BYTES = 512 * 2**20
 _TICK_S = 0.2
+SEALED = b'"kind":"checkpointed"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,8 @@ class Attempt:
             environment=engine_environment(os.environ, temporary=scratch.temporary),
             log=scratch.path / "engine.log",
             log_bytes=_LOG_BYTES,
-            on_lines=spool.append,
+            # A training state may be deleted by the engine as soon as it has sealed the next ones: to the store at once.
+            on_lines=lambda lines: spool.append(lines, urgent=any(SEALED in line for line in lines)),
             on_exit=self._wake.set,
         )
         log.info("engine_started", engine_pid=self._child.pid)

@@ -33,6 +33,7 @@ class Spool:
         self._appended = 0
         self._taken = 0
         self._closed = False
+        self._urgent = False
         self._appended_at = monotonic()
 
     @property
@@ -45,8 +46,8 @@ class Spool:
         """Seconds without a new line; 0 while lines wait to be taken, for then the writer may be waiting too."""
         return 0.0 if self.backlog else monotonic() - self._appended_at
 
-    def append(self, lines: list[bytes]) -> None:
-        """Add whole lines. After `close` they are dropped."""
+    def append(self, lines: list[bytes], *, urgent: bool = False) -> None:
+        """Add whole lines; `urgent` ones end the reader's lingering. After `close` they are dropped."""
         block = b"".join(line + b"\n" for line in lines)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._size - self._position < self._max_bytes)
@@ -56,6 +57,7 @@ class Spool:
             self._size += len(block)
             self._appended += len(lines)
             self._appended_at = monotonic()
+            self._urgent = self._urgent or urgent
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -68,8 +70,8 @@ class Spool:
         """Wait for a first line, then up to `linger_s` for more; None at the end of everything."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self.backlog > 0)
-            until = monotonic() + linger_s
-            self._changed.wait_for(lambda: self._closed or self.backlog >= max_lines, max(until - monotonic(), 0))
+            self._changed.wait_for(lambda: self._closed or self._urgent or self.backlog >= max_lines, linger_s)
+            self._urgent = False
             count = min(self.backlog, max_lines)
             if count == 0:
                 return None

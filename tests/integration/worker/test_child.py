@@ -10,13 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import psutil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.integration.worker.waiting import wait_until
+from tests.deadline import eventually
+from tests.integration.worker.fleet import gone
 from worker.child import BoundedLog, Child, EngineCommand, engine_environment, whole_lines
 
 WATCHED = """
@@ -79,7 +80,7 @@ while not stop.wait(0.05): pass
 sys.exit(10)
 """
     with child(tmp_path, program) as (process, heard):
-        wait_until(lambda: heard.lines == [b"ready"])
+        eventually(lambda: heard.lines == [b"ready"], within_s=30, what="its first word")
         process.ask_to_stop()
         process.ask_to_stop()
         assert process.join(30) == 10
@@ -94,10 +95,10 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(600)
 """
     with child(tmp_path, program) as (process, heard):
-        wait_until(lambda: bool(heard.lines))
+        eventually(lambda: heard.lines, within_s=30, what="its first word")
         process.kill()
         assert process.join(30) == -signal.SIGKILL
-        wait_until(lambda: gone(int(heard.lines[0])))
+        eventually(lambda: gone(int(heard.lines[0])), within_s=30, what="the helper's end")
         process.kill()
 
 
@@ -109,7 +110,7 @@ events.write(f'{helper.pid}\\n')
 """
     with child(tmp_path, program) as (process, heard):
         assert process.join(30) == 0
-        wait_until(lambda: gone(int(heard.lines[0])))
+        eventually(lambda: gone(int(heard.lines[0])), within_s=30, what="the helper's end")
 
 
 def test_the_engine_dies_with_its_worker_even_while_other_children_live(tmp_path: Path) -> None:
@@ -119,6 +120,7 @@ def test_the_engine_dies_with_its_worker_even_while_other_children_live(tmp_path
     worker = f"""
 import os, sys, threading
 from pathlib import Path
+from tests.integration.worker.fleet import gone
 from worker.child import Child
 out = open({str(tmp_path / "pids")!r}, "ab", buffering=0)
 children = [
@@ -130,11 +132,11 @@ threading.Event().wait()
 """
     process = subprocess.Popen([sys.executable, "-c", worker])
     pids = tmp_path / "pids"
-    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, within_s=30, what="the start of both")
     process.kill()
     process.wait()
     for pid in map(int, pids.read_text().split()):
-        wait_until(lambda pid=pid: gone(pid), within_s=1.0)  # type: ignore[misc]  # the lambda binds one pid
+        eventually(partial(gone, pid), within_s=1.0, what="the engine's end")
 
 
 def test_the_engine_sees_no_secret_of_its_worker(tmp_path: Path) -> None:
@@ -179,11 +181,3 @@ def test_a_log_keeps_its_end(tmp_path: Path) -> None:
     log.write(b"after the end")
     assert log.tail() == "0998\n0999"
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200
-
-
-def gone(pid: int) -> bool:
-    """True when the process is dead; a zombie that nobody reaps counts as dead."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
