@@ -1,0 +1,221 @@
+"""The model card: what a student is, how it was made, how good it is and what not to expect of it, in words a person can read.
+
+Markdown with the YAML front matter of model hubs. Pure: no clock, no path, so the same run gives the same card.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+
+from cpd_engine.config import (
+    DatasetSpec,
+    HubModel,
+    LocalModel,
+    LoraSpec,
+    RunConfig,
+    StudentFromTeacher,
+    StudentRef,
+    TeacherRef,
+    TinyModel,
+)
+from cpd_engine.events import Comparison, Planned, Reported
+
+_ROWS = {
+    "teacher": "Teacher",
+    "untouched": "Untouched student",
+    "sft": "CE-only student, same number of steps",
+    "student": "**Distilled student (this model)**",
+}
+_METRICS = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-out CE, nats per token"}
+_OTHERS = {"teacher": "the teacher", "untouched": "the untouched student", "sft": "the CE-only student"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What the card tells. `config` is resolved; `rows` by split; `commits` of what came from a hub, by "teacher", "student", "dataset"."""
+
+    config: RunConfig
+    reported: Reported
+    planned: Planned
+    rows: dict[str, int]
+    data_sha256: str
+    commits: dict[str, str]
+    parameters: int
+    teacher_parameters: int
+    versions: dict[str, str]
+
+
+def render_card(card: Card) -> str:
+    """The whole README.md."""
+    sections = (
+        _front_matter(card),
+        _introduction(card),
+        _scores(card.reported),
+        _use(card.config),
+        _method(card),
+        _data(card),
+        _caveats(card),
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(card: Card) -> str:
+    config = card.config
+    fields: dict[str, object] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["distillation", "cpd"],
+    }
+    if models := [ref.hub for ref in (config.student, config.teacher) if isinstance(ref, HubModel)]:
+        fields["base_model"] = models[0]
+    if config.dataset.hub is not None:
+        fields["datasets"] = [config.dataset.hub]
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False).strip()}\n---"
+
+
+def _introduction(card: Card) -> str:
+    config = card.config
+    smaller = card.teacher_parameters / card.parameters
+    return (
+        f"# {config.name or 'Distilled student'}\n\n"
+        f"A causal language model of {card.parameters:,} parameters, distilled from a teacher of {card.teacher_parameters:,} "
+        f"({smaller:.1f} times as many) by calibrated progressive distillation (CPD).\n\n"
+        f"- Teacher: {_model(config.teacher, card.commits.get('teacher'))}"
+        f"{', fine-tuned on the same data first' if config.teacher_sft else ''}\n"
+        f"- Student before training: {_model(config.student, card.commits.get('student'))}"
+    )
+
+
+def _model(ref: TeacherRef | StudentRef, commit: str | None) -> str:
+    match ref:
+        case HubModel():
+            return f"[{ref.hub}](https://huggingface.co/{ref.hub}) at revision `{commit or ref.revision}`"
+        case LocalModel():
+            return f"the local model `{ref.local}`"
+        case TinyModel():
+            return f"a {ref.tiny} decoder of {ref.layers} layers and width {ref.hidden} with fresh weights (seed {ref.seed})"
+        case StudentFromTeacher():
+            return f"the teacher without its {ref.drop_layers} layers of lowest block influence"
+
+
+def _scores(reported: Reported) -> str:
+    head = "| Model | " + " | ".join(_METRICS.values()) + " |\n|---|" + "---:|" * len(_METRICS)
+    lines = [
+        f"| {title} | " + " | ".join(_number(reported.scores[subject], metric) for metric in _METRICS) + " |"
+        for subject, title in _ROWS.items()
+        if subject in reported.scores
+    ]
+    table = "\n".join([head, *lines])
+    closed = [
+        f"{100 * share:.0f} % in {_METRICS[metric].split(',')[0]}" for metric, share in reported.gap_closed.items()
+    ]
+    gap = (
+        f"Part of the gap between untouched student and teacher that it closes: {', '.join(closed)}."
+        if closed
+        else (
+            "The teacher is not better than the untouched student in any of these metrics, so there was no gap to close."
+        )
+    )
+    compared = "\n".join(_comparison(c) for c in reported.comparisons if c.metric != "ce")
+    return (
+        f"## Scores\n\nOn {reported.rows} test rows that no model was trained on. Higher is better, but for CE.\n\n{table}\n\n{gap}\n\n"
+        "Paired by row: mean difference in points, 95 % bootstrap interval, two-sided Wilcoxon signed-rank p.\n\n"
+        f"{compared}"
+    )
+
+
+def _number(scores: dict[str, float], metric: str) -> str:
+    return f"{scores[metric]:.3f}" if metric == "ce" else f"{scores[metric]:.1f}"
+
+
+def _comparison(found: Comparison) -> str:
+    low, high = found.interval
+    p = "no row differs" if found.p_value is None else f"p = {found.p_value:.2g}"
+    name = _METRICS[found.metric].split(",")[0]
+    return f"- {name} against {_OTHERS[found.subject]}: {found.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p}"
+
+
+def _use(config: RunConfig) -> str:
+    if config.template == "chat":
+        prompt = (
+            'question = [{"role": "user", "content": "..."}]\n'
+            'inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)'
+        )
+    else:
+        prompt = (
+            "prompt = (\n"
+            '    "Below is an instruction that describes a task.\\n"\n'
+            '    "Write a response that appropriately completes the request.\\n\\n"\n'
+            '    "### Instruction:\\n{instruction}\\n\\n### Input:\\n{input}\\n\\n### Response:\\n"\n'
+            ")\n"
+            'inputs = tokenizer(prompt.format(instruction="...", input=""), return_tensors="pt")'
+        )
+    return (
+        "## Use\n\nGreedy decoding gave the scores above; the settings are in `generation_config.json`."
+        if config.evaluation.generation.temperature == 0
+        else "## Use\n\nThe sampling settings behind the scores above are in `generation_config.json`."
+    ) + (
+        "\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")\n'
+        f"{prompt}\n"
+        "output = model.generate(**inputs)\n"
+        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))\n```'
+    )
+
+
+def _method(card: Card) -> str:
+    config, epochs = card.config, card.planned.epochs
+    first, last = epochs[0], epochs[-1]
+    lines = [
+        f"- Loss per supervised token: α·CE + (1 − α)·τ²·D with D = `{config.divergence}`, α from {first.alpha:g} to {last.alpha:g}",
+        f"- Weight t of the student in the mixed target: {first.mixing:g} in the first epoch, {last.mixing:g} in the last",
+        f"- Temperature τ: {first.temperature:g} in the first epoch, {last.temperature:g} in the last",
+        (
+            f"- Curriculum `{config.curriculum}` by `{config.difficulty}`: {first.subset_size:,} of {card.planned.samples:,} samples "
+            f"in the first of {len(epochs)} epochs, {last.subset_size:,} in the last, each subset {config.subset_repeat} times"
+        ),
+        (
+            f"- {card.planned.total_iterations:,} optimizer steps of {card.planned.batch_size} samples; AdamW, learning rate "
+            f"{config.optimizer.learning_rate:g}, {config.optimizer.schedule} schedule{_lora(config.lora)}"
+        ),
+        f"- Seed {config.seed}; " + ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items())),
+    ]
+    picture = "![Difficulty profile](profile.png)"
+    return "## Method\n\n" + "\n".join(lines) + f"\n\n{picture}\n\nThe whole specification is in `manifest.json`."
+
+
+def _lora(spec: LoraSpec | None) -> str:
+    return "; all weights trained" if spec is None else f"; LoRA of rank {spec.rank} on every linear layer, merged here"
+
+
+def _data(card: Card) -> str:
+    counts = ", ".join(f"{count:,} {split}" for split, count in card.rows.items())
+    return (
+        f"## Data\n\n{_source(card.config.dataset, card.commits.get('dataset'))} Rows used: {counts}.\n"
+        f"sha256 of the normalised rows: `{card.data_sha256}`."
+    )
+
+
+def _source(spec: DatasetSpec, commit: str | None) -> str:
+    if spec.synthetic is not None:
+        return (
+            f"Synthetic instruction tasks made by the project (seed {spec.synthetic.seed}): arithmetic, dates, units, sorting, "
+            "string edits, table look-ups. The values of the test rows never occur together in training."
+        )
+    if spec.hub is not None:
+        return f"[{spec.hub}](https://huggingface.co/datasets/{spec.hub}) at revision `{commit or spec.revision}`."
+    return "A data set of the user's own."
+
+
+def _caveats(card: Card) -> str:
+    lines = [
+        "- The scores hold for this test split and these generation settings; one seed was run, so small differences may be chance.",
+        "- The student learned from its teacher's outputs and inherits its errors and biases. It was not tested for safety.",
+        "- The licences of teacher, student and data apply to this model; the training service does not know them.",
+    ]
+    if card.config.dataset.synthetic is not None:
+        lines.insert(0, "- It solves the small tasks it was trained on and nothing else: it is no general assistant.")
+    return "## Limits\n\n" + "\n".join(lines)
