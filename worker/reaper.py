@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import structlog
 from sqlalchemy import delete, select
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.core.db import now, reading, transaction, upsert
 from api.jobs import transitions
-from api.jobs.states import JobState
+from api.jobs.states import TERMINAL, JobState
 from api.jobs.tables import Job, Worker
 
 log = structlog.get_logger(__name__)
@@ -85,9 +86,10 @@ class Reaper:
         self._closing.set()
         self._thread.join()
         try:
+            sweep(self._make, self._scratch)
             with transaction(self._make) as session:
                 session.execute(delete(Worker).where(Worker.id == self._identity.worker_id))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             log.warning("farewell_failed", error=type(error).__name__)
 
     def tick(self) -> None:
@@ -128,14 +130,25 @@ def show(session: Session, identity: Identity, job_id: str | None) -> None:
 
 
 def sweep(make: sessionmaker[Session], scratch: Path) -> None:
-    """Remove what killed workers of this machine left of jobs that nobody runs now."""
-    found = {folder.name for folder in scratch.iterdir() if folder.is_dir()} if scratch.is_dir() else set()
-    if not found:
+    """Remove what killed workers of this machine left in `<scratch>/<job>/<fence>/`, and the folders of jobs that have ended.
+
+    The folders are listed before the rows are read: one that a claim makes in between is not on the list.
+    """
+    found = scratch.glob("job_*") if scratch.is_dir() else ()
+    jobs = {path.name: path for path in found if path.is_dir()}
+    if not jobs:
         return
+    attempts = [path for job in jobs.values() for path in job.iterdir() if path.name.isdecimal()]
     with reading(make) as session:
-        live = set(session.scalars(select(Job.id).where(Job.id.in_(found), Job.state == JobState.RUNNING)))
-    for name in found - live:
-        shutil.rmtree(scratch / name, ignore_errors=True)
+        columns: tuple[Any, ...] = (Job.id, Job.state, Job.fence)
+        rows = {row.id: row for row in session.execute(select(*columns).where(Job.id.in_(jobs)))}
+    running = {(row.id, row.fence) for row in rows.values() if row.state == JobState.RUNNING}
+    for path in attempts:
+        if (path.parent.name, int(path.name)) not in running:
+            shutil.rmtree(path, ignore_errors=True)
+    for name, path in jobs.items():
+        if name not in rows or rows[name].state in TERMINAL:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def patience(*, lease_s: float, hold_leases: float, clock: Callable[[], float] = monotonic) -> Patience:

@@ -81,9 +81,10 @@ class Attempt:
 
     def run(self) -> JobState:
         """Stage, run, record, settle. Raises LeaseLost, with the engine gone and nothing written after the loss."""
-        with self._lease, Scratch(self._settings.scratch_dir, self._claim.hold) as scratch:
+        with self._lease:
             try:
-                ending = self._work(scratch)
+                with Scratch(self._settings.scratch_dir, self._claim.hold) as scratch:
+                    ending = self._work(scratch)
             except StagingFailed as error:
                 ending = Hopeless(failure=error.failure)
             except OSError as error:

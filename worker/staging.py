@@ -42,7 +42,10 @@ class StagingFailed(Exception):
 
 
 class Scratch:
-    """`<root>/<job>/<fence>/`, made on entry together with the removal of older attempts' folders, removed on exit."""
+    """`<root>/<job>/<fence>/`, made on entry together with the removal of older attempts' folders, emptied and removed on exit.
+
+    The job's own folder stays: another worker of this machine may be about to use it. `reaper.sweep` removes it at the job's end.
+    """
 
     def __init__(self, root: Path, hold: Hold) -> None:
         self._job, self._fence = root / hold.job_id, hold.fence
@@ -58,13 +61,11 @@ class Scratch:
             if folder.name.isdecimal() and int(folder.name) <= self._fence:
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in (self.out, self.temporary, self.datasets):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        if self._job.exists() and not any(self._job.iterdir()):
-            self._job.rmdir()
 
 
 def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, settings: Settings) -> EngineCommand:

@@ -41,7 +41,7 @@ def test_a_job_that_loses_every_worker_fails(fleet: Fleet) -> None:
 
 
 def test_a_worker_that_wakes_too_late_writes_nothing_more_and_kills_its_engine(fleet: Fleet) -> None:
-    job_id = fleet.submit(steps="300", step_s="0.04", every="5")
+    job_id = fleet.submit(steps="250", step_s="0.03", every="5")
     fleet.start()
     fleet.wait_sealed(job_id, "step-000010")
     engine = engine_of(fleet.workers[0])
@@ -53,7 +53,7 @@ def test_a_worker_that_wakes_too_late_writes_nothing_more_and_kills_its_engine(f
     fleet.workers[0].send_signal(signal.SIGCONT)
     eventually(lambda: gone(engine.pid), within_s=10, what="the stale engine's end")
     fleet.wait_state(job_id, JobState.SUCCEEDED, within_s=120)
-    assert_as_unbroken(fleet, job_id, 300)
+    assert_as_unbroken(fleet, job_id, 250)
     events = fleet.events(job_id)
     claimed = next(event.seq for event in events if event.fence == 2 and event.data.get("to") == "running")
     assert {event.fence for event in events if event.seq >= claimed} == {2}
