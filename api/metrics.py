@@ -41,7 +41,8 @@ class RequestMetrics:
         self._latency.labels(known, route).observe(duration_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# eq=False: the registry keeps collectors by identity.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Standing(Collector):
     """The service as of now. `jobs` counts by state and is None, like `workers`, while the database is away."""
 
