@@ -1,0 +1,153 @@
+"""`python -m cpd_engine`: run, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+
+Exit codes of `run`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TextIO
+
+from cpd_engine import watchdog
+from cpd_engine.errors import EngineError, StopRequested
+from cpd_engine.events import Event, Failed, to_json
+from cpd_engine.inputs import Inputs
+from cpd_engine.spec import read_spec
+
+STOPPED = 10
+FAILED = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, do, return the exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    if arguments.command == "run":
+        return _run(arguments)
+    try:
+        match arguments.command:
+            case "plan":
+                _plan(arguments)
+            case "synthesize":
+                from cpd_engine.data.synthetic import write_splits
+
+                write_splits(arguments.out, arguments.rows, arguments.seed)
+            case _:
+                from cpd_engine.models.gguf import convert
+
+                convert(arguments.file, arguments.out)
+    except EngineError as error:
+        sys.stderr.write(f"{error.code}: {error}\n")
+        return FAILED
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stream = _event_stream(arguments.events_fd)
+
+    def emit(event: Event) -> None:
+        stream.write(to_json(event) + "\n")
+        stream.flush()
+
+    try:
+        config = read_spec(arguments.spec)
+    except EngineError as error:
+        emit(Failed(code=error.code, message=str(error)))
+        sys.stderr.write(f"{error.code}: {error}\n")
+        return FAILED
+    # cuBLAS reads it when its first handle is made; without it equal inputs need not give equal bits.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from cpd_engine import pipeline
+
+    try:
+        pipeline.run(config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=stop.is_set)
+    except StopRequested:
+        return STOPPED
+    except EngineError as error:
+        sys.stderr.write(f"{error.code}: {error}\n")
+        return FAILED
+    return 0
+
+
+def _event_stream(descriptor: int | None) -> TextIO:
+    """Where event lines go. When that is stdout, whatever a library prints there goes to stderr instead."""
+    if descriptor is not None:
+        return os.fdopen(descriptor, "w", encoding="utf-8")
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return stream
+
+
+def _inputs(arguments: argparse.Namespace) -> Inputs:
+    return Inputs(
+        datasets=dict(arguments.dataset),
+        base=arguments.spec.parent,
+        model_roots=tuple(arguments.model_root),
+        hub_cache=arguments.hub_cache,
+        hub_endpoint=arguments.hub_endpoint,
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from cpd_engine.plan import plan
+
+    found = plan(read_spec(arguments.spec), samples=arguments.samples)
+    sys.stdout.write(json.dumps(asdict(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ID=PATH")
+    return name, Path(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cpd_engine", description="Calibrated progressive distillation.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="carry out a recipe; run it again on the same directory to resume")
+    run.add_argument("spec", type=Path, help="recipe, .yaml or .json")
+    run.add_argument("--out", type=Path, required=True, help="run directory")
+    run.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
+    run.add_argument(
+        "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
+    )
+    run.add_argument("--hub-cache", type=Path, metavar="DIR")
+    run.add_argument("--hub-endpoint", metavar="URL")
+    run.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
+    run.add_argument("--watchdog", action="store_true", help="die when stdin ends")
+
+    plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
+    plan.add_argument("spec", type=Path)
+    plan.add_argument("--samples", type=int, required=True, metavar="N", help="training samples")
+
+    synthesize = commands.add_parser("synthesize", help="write the synthetic tasks as train, validation and test.jsonl")
+    synthesize.add_argument("--rows", type=int, default=4800)
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--out", type=Path, required=True)
+
+    convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
+    convert.add_argument("file", type=Path)
+    convert.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

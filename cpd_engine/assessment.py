@@ -1,0 +1,71 @@
+"""A model's answers and cross-entropies on rows it was not trained on, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from cpd_engine.config import GenerationSpec
+from cpd_engine.data.encode import Ids, Sample
+from cpd_engine.data.records import Row
+from cpd_engine.evaluation.text import exact_match, rouge_l
+from cpd_engine.generate import Answer, generate, row_seed
+from cpd_engine.models.decoder import Decoder
+from cpd_engine.runtime import Runtime
+from cpd_engine.scoring import cross_entropies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exercise:
+    """Rows to be asked and scored: row, encoded sample and prompt ids at the same index."""
+
+    rows: tuple[Row, ...]
+    samples: tuple[Sample, ...]
+    prompts: tuple[Ids, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowScore:
+    """One row. `exact_match` 0 or 1, `rouge_l` in 0..1, `ce_sum` in nats over the `supervised` tokens of the reference."""
+
+    row: str
+    answer: Answer
+    exact_match: float
+    rouge_l: float
+    ce_sum: float
+    supervised: int
+
+
+def assess(
+    decoder: Decoder,
+    exercise: Exercise,
+    *,
+    settings: GenerationSpec,
+    end_ids: Collection[int],
+    runtime: Runtime,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> list[RowScore]:
+    """Ask and score every row. Raises StopRequested."""
+    ce = cross_entropies(decoder, exercise.samples, runtime=runtime)
+    with runtime.autocast():
+        answers = generate(
+            decoder,
+            exercise.prompts,
+            settings=settings,
+            end_ids=end_ids,
+            seeds=[row_seed(settings.seed, row.id) for row in exercise.rows],
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+    return [
+        RowScore(
+            row=row.id,
+            answer=answer,
+            exact_match=exact_match(answer.text, row.references),
+            rouge_l=rouge_l(answer.text, row.references),
+            ce_sum=float(ce.sums[i]),
+            supervised=int(ce.tokens[i]),
+        )
+        for i, (row, answer) in enumerate(zip(exercise.rows, answers, strict=True))
+    ]

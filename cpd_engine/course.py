@@ -1,0 +1,133 @@
+"""What one training goes through: which samples, in which order, under which objective, at every optimizer step.
+
+A pure function of the plan and the seed, so that a training resumed at any step meets the batches an unbroken one meets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpd_engine import schedules
+from cpd_engine.config import MixingSpec, OptimizerSpec
+from cpd_engine.data.batches import epoch_batches
+from cpd_engine.data.encode import Sample
+from cpd_engine.events import EpochPlan, Trained
+from cpd_engine.kernel import Objective
+from cpd_engine.repro import derived_seed
+
+_UNMIXED = MixingSpec(kind="fixed", value=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """The parts of the loss that stay the same over the run; the defaults are plain cross-entropy."""
+
+    divergence: str = "sft"
+    mixing: MixingSpec = _UNMIXED
+    detach_target: bool = False
+    tau_squared: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One optimizer step: its epoch, its place in it (from 0), its samples, its loss and its learning rate."""
+
+    epoch: EpochPlan
+    index: int
+    samples: Sequence[Sample]
+    objective: Objective
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """One training from its first step to its last. `order` holds sample indices from easy to hard; an epoch takes its first k_e.
+
+    `evaluations` are the numbers of finished steps after which the model is validated.
+    """
+
+    trained: Trained
+    samples: Sequence[Sample]
+    order: NDArray[np.int64]
+    epochs: tuple[EpochPlan, ...]
+    repeat: int
+    optimizer: OptimizerSpec
+    method: Method
+    evaluations: frozenset[int]
+    seed: int
+
+    @property
+    def total_steps(self) -> int:
+        """Planned optimizer steps, the horizon of the learning rate."""
+        return sum(epoch.iterations for epoch in self.epochs)
+
+    def epoch_after(self, step: int) -> int:
+        """The epoch (from 1) that step number `step` (from 1) belongs to."""
+        return bisect_right(self._ends(), step - 1) + 1
+
+    def turns(self, done: int) -> Iterator[Turn]:
+        """Every step after the first `done`."""
+        for epoch, end in zip(self.epochs, self._ends(), strict=True):
+            if end > done:
+                first = end - epoch.iterations
+                yield from self._epoch_turns(epoch, first, max(done - first, 0))
+
+    def _epoch_turns(self, epoch: EpochPlan, first: int, done: int) -> Iterator[Turn]:
+        subset = self.order[: epoch.subset_size]
+        seed = derived_seed(self.seed, self.trained, "batches")
+        size = self.optimizer.batch_size
+        batches = epoch_batches(subset, repeat=self.repeat, batch_size=size, seed=seed, epoch=epoch.epoch)
+        # The CE-only twin ends with the student's number of steps, in the middle of an epoch if need be.
+        for index, chosen in enumerate(batches[: epoch.iterations]):
+            if index >= done:
+                yield Turn(
+                    epoch=epoch,
+                    index=index,
+                    samples=[self.samples[i] for i in chosen],
+                    objective=self._objective(epoch, first + index),
+                    learning_rate=schedules.learning_rate(self.optimizer, first + index, self.total_steps),
+                )
+
+    def _objective(self, epoch: EpochPlan, step: int) -> Objective:
+        method = self.method
+        return Objective(
+            divergence=method.divergence,
+            alpha=epoch.alpha,
+            temperature=epoch.temperature,
+            mixing=schedules.mixing_at(method.mixing, epoch.epoch, len(self.epochs), step, self.total_steps),
+            detach_target=method.detach_target,
+            tau_squared=method.tau_squared,
+        )
+
+    def _ends(self) -> list[int]:
+        return list(accumulate(epoch.iterations for epoch in self.epochs))
+
+
+def plain_epochs(samples: int, batch_size: int, total_steps: int) -> tuple[EpochPlan, ...]:
+    """Epochs of cross-entropy over all samples until `total_steps` are done, the last one cut short where it must be."""
+    whole = -(-samples // batch_size)
+    return tuple(
+        EpochPlan(
+            epoch=index + 1,
+            subset_size=samples,
+            target=None,
+            iterations=min(whole, total_steps - index * whole),
+            temperature=1.0,
+            mixing=0.0,
+            alpha=1.0,
+            dead=False,
+        )
+        for index in range(-(-total_steps // whole))
+    )
+
+
+def evaluation_steps(epochs: Sequence[EpochPlan], every_epochs: int) -> frozenset[int]:
+    """The numbers of finished steps that end every `every_epochs`th epoch, and the last one."""
+    ends = list(accumulate(epoch.iterations for epoch in epochs))
+    return frozenset([*ends[every_epochs - 1 :: every_epochs], ends[-1]])

@@ -1,0 +1,185 @@
+"""A run from its settings to a sealed student: prepare → teacher_sft → profile → train → evaluate → export.
+
+Every phase leaves sealed directories under `out` and begins by reusing those it finds there, so that running again resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from cpd_engine import checkpoint, repro
+from cpd_engine.config import RunConfig
+from cpd_engine.errors import EngineError, OutOfDeviceMemory, RunDirectoryMismatch, StopRequested, StorageFull
+from cpd_engine.events import (
+    Emit,
+    Failed,
+    Finished,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+    RunStarted,
+    Stopped,
+)
+from cpd_engine.inputs import Inputs
+from cpd_engine.runtime import Runtime, choose_device, choose_precision
+from cpd_engine.stages.context import Run
+from cpd_engine.stages.evaluating import evaluate
+from cpd_engine.stages.exporting import export_student
+from cpd_engine.stages.prepare import prepare
+from cpd_engine.stages.profiling import base_student, make_profile
+from cpd_engine.stages.training import train_student, tune_teacher
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Where the student lies, and the scores on the test rows by subject and metric."""
+
+    export: Path
+    scores: dict[str, dict[str, float]]
+
+
+def run(
+    config: RunConfig,
+    *,
+    inputs: Inputs,
+    out: Path,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+) -> RunResult:
+    """Carry out `config`, or what is left of it in `out`. `clock` counts seconds and never goes back.
+
+    The last event is Finished, Stopped or Failed. Raises StopRequested with everything sealed, or the EngineError that was reported.
+    """
+    phases = _Phases(config, emit, clock)
+    started = clock()
+    try:
+        with _known_failures():
+            result = _carry_out(config.resolved(), inputs, out, emit, should_stop, clock, phases)
+    except StopRequested:
+        emit(Stopped(phase=phases.current))
+        raise
+    except EngineError as error:
+        emit(Failed(code=error.code, message=str(error)))
+        raise
+    emit(Finished(duration_s=clock() - started))
+    return result
+
+
+def _carry_out(
+    config: RunConfig,
+    inputs: Inputs,
+    out: Path,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    clock: Callable[[], float],
+    phases: _Phases,
+) -> RunResult:
+    this = _open(config, inputs, out, emit, should_stop, clock)
+    baselines = config.evaluation.baselines
+    with phases.phase("prepare", this, "prepared"):
+        prepared = prepare(this)
+    teacher = prepared.teacher
+    if config.teacher_sft is not None:
+        with phases.phase("teacher_sft", this, "teacher"):
+            teacher = tune_teacher(this, prepared)
+    with phases.phase("profile", this, "profile"):
+        student = base_student(this, prepared, teacher)
+        profiled = make_profile(this, prepared, teacher=teacher, student=student)
+    with phases.phase("train", this, "trained/student", *(f"trained/{twin}" for twin in baselines)):
+        train_student(this, prepared, teacher=teacher, base=student, profile=profiled.profile, planned=profiled.planned)
+    with phases.phase("evaluate", this, "report"):
+        steps = profiled.planned.total_iterations
+        reported = evaluate(this, prepared, teacher=teacher, untouched=student, steps=steps)
+    with phases.phase("export", this, "export"):
+        export_student(this, prepared, reported, profiled.planned, teacher=teacher)
+    return RunResult(export=out / "export", scores=reported.scores)
+
+
+class _Phases:
+    """Announces phases and remembers the current one."""
+
+    def __init__(self, config: RunConfig, emit: Emit, clock: Callable[[], float]) -> None:
+        names: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "evaluate", "export")
+        self._names = [name for name in names if name != "teacher_sft" or config.teacher_sft is not None]
+        self._emit = emit
+        self._clock = clock
+        self.current: Phase = "prepare"
+
+    @contextmanager
+    def phase(self, name: Phase, this: Run, *units: str) -> Iterator[None]:
+        """The phase around a block; reused when all that it seals was there before."""
+        this.stop_if_asked()
+        self.current = name
+        self._emit(PhaseStarted(phase=name, index=self._names.index(name), total=len(self._names)))
+        started = self._clock()
+        reused = all((this.out / unit).exists() for unit in units)
+        yield
+        self._emit(PhaseFinished(phase=name, duration_s=self._clock() - started, reused=reused))
+
+
+def _open(
+    config: RunConfig,
+    inputs: Inputs,
+    out: Path,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    clock: Callable[[], float],
+) -> Run:
+    """Claim the directory for this config and settle device, precision and threads."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    resumed = any(out.glob("*/"))
+    _claim(out, config, digest)
+    checkpoint.recover(out)
+    device = choose_device()
+    precision = choose_precision(config.precision, device)
+    threads = repro.be_deterministic(config.threads, device)
+    emit(
+        RunStarted(
+            config_sha256=digest,
+            device=str(device),
+            precision=precision,
+            threads=threads,
+            versions=repro.versions(),
+            resumed=resumed,
+        )
+    )
+    runtime = Runtime(device=device, precision=precision, threads=threads)
+    return Run(config=config, inputs=inputs, out=out, emit=emit, should_stop=should_stop, clock=clock, runtime=runtime)
+
+
+def _claim(out: Path, config: RunConfig, digest: str) -> None:
+    """Write down whose run this is, or see that it is the same one's."""
+    path = out / "run.json"
+    if not path.exists():
+        checkpoint.write_json_atomically(path, {"sha256": digest, "config": config.model_dump(mode="json")})
+    if checkpoint.read_json(path)["sha256"] != digest:
+        raise RunDirectoryMismatch(f"{out} holds a run with other settings; name another directory, or empty this one")
+
+
+@contextmanager
+def _known_failures() -> Iterator[None]:
+    """Name the failures of the machine that can strike anywhere."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            "the accelerator's memory did not suffice; lower evaluation.generation.batch_size or max_length"
+        ) from error
+    except OSError as error:
+        if checkpoint.is_disk_full(error):
+            raise StorageFull("the disk is full; free space and run the job again") from error
+        raise

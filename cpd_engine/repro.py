@@ -1,0 +1,65 @@
+"""Where chance comes from and what a result depends on: named generators, their states as tensors, threads, versions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
+
+
+def derived_seed(seed: int, *names: str | int) -> int:
+    """A seed of 63 bits for one named use of chance, unrelated to every other name's."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
+
+
+def torch_generator(seed: int, *names: str | int) -> torch.Generator:
+    """A CPU generator for one named use of chance."""
+    return torch.Generator().manual_seed(derived_seed(seed, *names))
+
+
+def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A numpy generator for one named use of chance."""
+    return np.random.default_rng(derived_seed(seed, *names))
+
+
+def capture_state() -> dict[str, Tensor]:
+    """The states of torch's global generators (dropout draws from them), as uint8 tensors by device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_state(states: Mapping[str, Tensor]) -> None:
+    """Inverse of `capture_state`. States of devices that are not here are left out."""
+    torch.set_rng_state(states["cpu"])
+    for index in range(torch.cuda.device_count()):
+        if f"cuda:{index}" in states:
+            torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+
+
+def be_deterministic(threads: int | None, device: torch.device) -> int:
+    """Make equal inputs give equal bits; return the number of threads, on which the bits depend.
+
+    None: every core that this process may use. On a GPU operations without a deterministic variant only warn.
+    """
+    count = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(count)
+    torch.use_deterministic_algorithms(mode=True, warn_only=device.type != "cpu")
+    # Otherwise every torch.empty is filled with NaN first; nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set on the module's class
+    return count
+
+
+def versions() -> dict[str, str]:
+    """Interpreter and libraries that the numbers depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}

@@ -1,0 +1,82 @@
+"""Phase `export`: the student in one sealed directory, with everything its numbers rest on in the manifest."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from cpd_engine import checkpoint, repro
+from cpd_engine.card import Card
+from cpd_engine.events import Exported, Planned, Reported
+from cpd_engine.export import write_export
+from cpd_engine.stages.context import Run
+from cpd_engine.stages.prepare import Prepared
+
+
+def export_student(run: Run, prepared: Prepared, reported: Reported, planned: Planned, *, teacher: Path) -> None:
+    """Seal `export` and tell of it. `teacher`: the one that taught, whose size the model card compares with."""
+    trained = run.out / "trained" / "student"
+    metrics = reported.scores["student"]
+    parameters = count_parameters(trained)
+    if not run.stands("export"):
+        card = Card(
+            config=run.config,
+            reported=reported,
+            planned=planned,
+            rows={
+                "training": len(prepared.samples),
+                "validation": len(prepared.validation.rows),
+                "test": len(prepared.test.rows),
+            },
+            data_sha256=prepared.data["sha256"],
+            commits={name: commit for name, commit in prepared.data["commits"].items() if commit},
+            parameters=parameters,
+            teacher_parameters=count_parameters(teacher),
+            versions=repro.versions(),
+        )
+        provenance = _provenance(run, prepared, reported)
+        with run.sealing("export", "model", role="export", metrics=metrics, provenance=provenance) as draft:
+            write_export(
+                draft,
+                trained=trained,
+                tokenizer=prepared.tokenizer,
+                end_id=prepared.end,
+                generation=run.config.evaluation.generation,
+                profile=run.out / "profile",
+                card=card,
+            )
+    formats = ("merged", "adapter") if (run.out / "export" / "adapter").is_dir() else ("merged",)
+    size = sum(file.size_bytes for file in checkpoint.sealed_files(run.out / "export"))
+    run.emit(Exported(name="model", path="export", formats=formats, parameters=parameters, size_bytes=size))
+
+
+def count_parameters(model: Path) -> int:
+    """Weights in a model directory's safetensors files, from their headers alone; tied ones are stored, and counted, once."""
+    total = 0
+    for file in sorted(model.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 - no mapping
+    return total
+
+
+def _provenance(run: Run, prepared: Prepared, reported: Reported) -> dict[str, Any]:
+    sources = {"teacher": prepared.teacher, "student": prepared.student}
+    return {
+        "spec": run.config.model_dump(mode="json"),
+        "seed": run.config.seed,
+        "versions": repro.versions(),
+        "device": str(run.runtime.device),
+        "precision": run.runtime.precision,
+        "threads": run.runtime.threads,
+        "data": {"sha256": prepared.data["sha256"], "rows": prepared.data["rows"]},
+        "commits": prepared.data["commits"],
+        "models": {name: _weight_hashes(path) for name, path in sources.items() if path is not None},
+        "metrics": reported.scores,
+    }
+
+
+def _weight_hashes(model: Path) -> dict[str, str]:
+    return {file.name: checkpoint.hash_file(model, file.name).sha256 for file in sorted(model.glob("*.safetensors"))}

@@ -1,0 +1,221 @@
+"""Phase `prepare`: rows read and split, models found or made, vocabularies compared, rows encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from cpd_engine import checkpoint
+from cpd_engine.assessment import Exercise
+from cpd_engine.config import HubModel, LocalModel, StudentFromTeacher, TinyModel
+from cpd_engine.data.encode import Sample, encode, encode_prompts, end_id
+from cpd_engine.data.records import Row, read_lines, read_rows, to_json
+from cpd_engine.data.source import SplitName, read_splits
+from cpd_engine.errors import DatasetInvalid
+from cpd_engine.events import DataReady, Warned
+from cpd_engine.models.load import check_vocabularies, load_tokenizer, resolve
+from cpd_engine.models.tiny import build_tiny
+from cpd_engine.plan import plan
+from cpd_engine.repro import numpy_generator
+from cpd_engine.stages.context import Run
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """`student` is None where it will be cut from the teacher. `data` is what prepared/data.json says."""
+
+    teacher: Path
+    student: Path | None
+    tokenizer: PreTrainedTokenizerBase
+    end: int
+    rows: tuple[Row, ...]
+    samples: tuple[Sample, ...]
+    validation: Exercise
+    test: Exercise
+    data: Mapping[str, Any]
+
+
+def prepare(run: Run) -> Prepared:
+    """Raises every refusal that data, models and settings can earn, before anything is spent on them."""
+    if not run.stands("prepared"):
+        _seal_rows(run)
+    data = checkpoint.read_json(run.out / "prepared" / "data.json")
+    rows = {split: _read(run.out / "prepared" / f"{split}.jsonl") for split in SPLITS}
+    run.stop_if_asked()
+    teacher, student = _models(run, rows["train"], data["commits"])
+    tokenizer = load_tokenizer(teacher)
+    if student is not None:
+        tokenizer = _shared_tokenizer(tokenizer, load_tokenizer(student), run.config.template)
+    return _encoded(run, teacher, student, tokenizer, rows, data)
+
+
+def _seal_rows(run: Run) -> None:
+    config = run.config
+    splits = read_splits(config.dataset, inputs=run.inputs, seed=config.seed)
+    commits = {"dataset": splits.revision}
+    for name, ref in (("teacher", config.teacher), ("student", config.student)):
+        if isinstance(ref, HubModel):
+            found = resolve(ref, inputs=run.inputs)
+            commits[name] = found.commit
+            if found.pinned:
+                told = (
+                    f"{name}: revision {ref.revision!r} of {ref.hub} is a moving name; pinned to commit {found.commit}"
+                )
+                run.emit(Warned(code="revision_pinned", message=told))
+    with run.sealing("prepared", "prepared") as draft:
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            text = "".join(to_json(row) + "\n" for row in getattr(splits, split))
+            (draft / f"{split}.jsonl").write_text(text, "utf-8")
+            digest.update(text.encode())
+        checkpoint.write_json(
+            draft / "data.json",
+            {
+                "rows": {split: len(getattr(splits, split)) for split in SPLITS},
+                "dropped": splits.dropped,
+                "shared_prompts": splits.shared_prompts,
+                "commits": commits,
+                "sha256": digest.hexdigest(),
+            },
+        )
+
+
+def _read(path: Path) -> tuple[Row, ...]:
+    with path.open("rb") as stream:
+        return tuple(row for row in read_rows(read_lines(stream)) if isinstance(row, Row))
+
+
+def _models(run: Run, rows: Sequence[Row], commits: Mapping[str, str | None]) -> tuple[Path, Path | None]:
+    """The directories of both models. A tiny one is made on the spot, with the other's tokenizer where that one has its own."""
+    config = run.config
+    found = {
+        name: _found(run, ref, commits.get(name))
+        for name, ref in (("teacher", config.teacher), ("student", config.student))
+        if isinstance(ref, HubModel | LocalModel)
+    }
+    if isinstance(config.teacher, TinyModel):
+        tokenizer = load_tokenizer(found["student"]) if "student" in found else None
+        found["teacher"] = _tiny(run, config.teacher, "base-teacher", rows, tokenizer)
+    if isinstance(config.student, TinyModel):
+        found["student"] = _tiny(run, config.student, "base-student", rows, load_tokenizer(found["teacher"]))
+    return found["teacher"], None if isinstance(config.student, StudentFromTeacher) else found["student"]
+
+
+def _found(run: Run, ref: HubModel | LocalModel, commit: str | None) -> Path:
+    if isinstance(ref, HubModel) and commit is not None:
+        ref = HubModel(hub=ref.hub, revision=commit)
+    return resolve(ref, inputs=run.inputs).path
+
+
+def _tiny(run: Run, ref: TinyModel, name: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase | None) -> Path:
+    if not run.stands(name):
+        texts = (text for row in rows for text in (row.instruction, row.input, row.response))
+        positions = run.config.max_length + run.config.evaluation.generation.max_new_tokens
+        with run.sealing(name, name) as draft:
+            build_tiny(ref, texts, draft, tokenizer=tokenizer, max_positions=positions)
+    return run.out / name
+
+
+def _shared_tokenizer(
+    teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, template: str
+) -> PreTrainedTokenizerBase:
+    """The student's tokenizer, which users will download; the teacher's where only that one has the chat template asked for."""
+    check_vocabularies(teacher, student)
+    return teacher if template == "chat" and not student.chat_template and teacher.chat_template else student
+
+
+def _encoded(
+    run: Run,
+    teacher: Path,
+    student: Path | None,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Mapping[SplitName, tuple[Row, ...]],
+    data: Mapping[str, Any],
+) -> Prepared:
+    config = run.config
+    length = _max_length(run, [path for path in (teacher, student) if path is not None])
+    encoded = {
+        split: encode(rows[split], tokenizer, template=config.template, max_length=length, overlong=config.overlong)
+        for split in SPLITS
+    }
+    train = encoded["train"]
+    dropped = Counter(data["dropped"])
+    for split in SPLITS:
+        dropped.update(encoded[split].dropped)
+    for split in ("train", "test"):
+        if not encoded[split].samples:
+            raise DatasetInvalid(f"no {split} row is left; dropped by reason: {dict(dropped)}; max_length is {length}")
+    plan(config, samples=len(train.samples))
+    _warn(run, data, sum(found.truncated for found in encoded.values()), dropped)
+    run.emit(
+        DataReady(
+            rows={split: len(encoded[split].samples) for split in SPLITS},
+            dropped=dict(sorted(dropped.items())),
+            prompt_tokens=sum(sample.prompt_length for sample in train.samples),
+            supervised_tokens=sum(sample.supervised for sample in train.samples),
+            sha256=data["sha256"],
+        )
+    )
+    limits = {"validation": config.evaluation.validation_rows, "test": config.evaluation.test_rows}
+    chosen = {
+        split: _exercise(run, split, rows[split], encoded[split].samples, limits[split], tokenizer)
+        for split in ("validation", "test")
+    }
+    return Prepared(
+        teacher=teacher,
+        student=student,
+        tokenizer=tokenizer,
+        end=end_id(tokenizer, config.template),
+        rows=rows["train"],
+        samples=train.samples,
+        validation=chosen["validation"],
+        test=chosen["test"],
+        data=data,
+    )
+
+
+def _max_length(run: Run, models: Sequence[Path]) -> int:
+    """The length asked for, or the positions that the models have, where that is less."""
+    bounds = [getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None) for path in models]
+    length = min([run.config.max_length, *(int(bound) for bound in bounds if bound)])
+    if length < run.config.max_length:
+        told = f"max_length: {run.config.max_length} is more than the models have positions; {length} is used"
+        run.emit(Warned(code="max_length_lowered", message=told))
+    return length
+
+
+def _exercise(
+    run: Run,
+    split: str,
+    rows: Sequence[Row],
+    samples: Sequence[Sample],
+    limit: int | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Exercise:
+    """At most `limit` samples, drawn by the seed, in the rows' order."""
+    if limit is not None and limit < len(samples):
+        drawn = numpy_generator(run.config.seed, split, "rows").permutation(len(samples))[:limit]
+        samples = [samples[i] for i in sorted(drawn.tolist())]
+    chosen = tuple(rows[sample.row] for sample in samples)
+    prompts = encode_prompts(tokenizer, chosen, run.config.template) if chosen else []
+    return Exercise(rows=chosen, samples=tuple(samples), prompts=tuple(prompts))
+
+
+def _warn(run: Run, data: Mapping[str, Any], truncated: int, dropped: Mapping[str, int]) -> None:
+    if truncated:
+        told = f"{truncated} responses are longer than max_length leaves room for and were cut short"
+        run.emit(Warned(code="truncated", message=told))
+    if dropped:
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+        run.emit(Warned(code="rows_dropped", message=f"rows left out by reason: {listed}"))
+    if data["shared_prompts"]:
+        told = f"{data['shared_prompts']} test rows ask what a training row asks: their scores measure memory"
+        run.emit(Warned(code="shared_prompts", message=told))

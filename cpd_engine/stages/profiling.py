@@ -1,0 +1,163 @@
+"""Phase `profile`: the student as it is before training, how hard it finds each sample, and the plan that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpd_engine import checkpoint, difficulty, plan
+from cpd_engine.config import StudentFromTeacher
+from cpd_engine.data.batches import collate
+from cpd_engine.events import Planned, ProfileReady, ScoredSample, Warned
+from cpd_engine.models.load import load, save
+from cpd_engine.models.prune import block_influence, drop_layers, least_influential
+from cpd_engine.profile import DifficultyProfile
+from cpd_engine.repro import numpy_generator
+from cpd_engine.scoring import CrossEntropies, cross_entropies
+from cpd_engine.stages.context import Run
+from cpd_engine.stages.figure import draw_profile
+from cpd_engine.stages.prepare import Prepared
+
+_POINTS = 500
+_SHOWN = 20
+_BINS = 40
+# Samples on which the influence of a layer is measured, and how many go through the model together.
+_INFLUENCE_SAMPLES = 128
+_INFLUENCE_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiled:
+    """The difficulty of the training samples and the plan made with it."""
+
+    profile: DifficultyProfile
+    planned: Planned
+
+
+def base_student(run: Run, prepared: Prepared, teacher: Path) -> Path:
+    """The student before training: as it was found or made, or cut here from the teacher as that is now."""
+    if prepared.student is not None:
+        return prepared.student
+    if not run.stands("base-student"):
+        decoder = load(teacher, dtype=torch.float32, device=run.runtime.device)
+        count = min(_INFLUENCE_SAMPLES, len(prepared.samples))
+        drawn = numpy_generator(run.config.seed, "influence").permutation(len(prepared.samples))[:count]
+        samples = [prepared.samples[i] for i in drawn]
+        starts = range(0, count, _INFLUENCE_BATCH)
+        influence = block_influence(decoder, (collate(samples[at : at + _INFLUENCE_BATCH]) for at in starts))
+        assert isinstance(run.config.student, StudentFromTeacher)
+        dropped = least_influential(influence, run.config.student.drop_layers)
+        with run.sealing("base-student", "base-student", provenance={"dropped_layers": dropped}) as draft:
+            save(drop_layers(decoder, dropped), draft)
+            checkpoint.write_json(draft / "influence.json", {"influence": influence, "dropped": dropped})
+    return run.out / "base-student"
+
+
+def make_profile(run: Run, prepared: Prepared, *, teacher: Path, student: Path) -> Profiled:
+    """Score every training sample once, sort, and plan the run. Reported again by every process, as it costs nothing."""
+    if not run.stands("profile"):
+        _seal_scores(run, prepared, teacher, student)
+    content = checkpoint.read_json(run.out / "profile" / "scores.json")
+    scores = np.array([math.nan if score is None else score for score in content["scores"].values()], dtype=np.float64)
+    found = _profiled(run, prepared, scores)
+    for warning in found.warnings:
+        run.emit(warning)
+    if unscored := len(scores) - len(found.profile.order):
+        told = f"{unscored} training samples have no finite difficulty and are left out"
+        run.emit(Warned(code="unscored_samples", message=told))
+    run.emit(found.planned)
+    run.emit(_ready(run, prepared, found))
+    return Profiled(profile=found.profile, planned=found.planned)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    profile: DifficultyProfile
+    planned: Planned
+    warnings: tuple[Warned, ...]
+
+
+def _profiled(run: Run, prepared: Prepared, scores: NDArray[np.float64]) -> _Found:
+    profile = DifficultyProfile.from_scores(scores, [sample.id for sample in prepared.samples])
+    supervised = [sample.supervised for sample in prepared.samples]
+    made = plan.plan(run.config, samples=len(prepared.samples), profile=profile, supervised_tokens=supervised)
+    return _Found(profile=profile, planned=made.planned, warnings=made.warnings)
+
+
+def _seal_scores(run: Run, prepared: Prepared, teacher: Path, student: Path) -> None:
+    kind = run.config.difficulty or "ce_mean"
+    by_student = _score(run, prepared, student, "difficulty by the untrained student")
+    by_teacher = _score(run, prepared, teacher, "difficulty by the teacher") if difficulty.needs_teacher(kind) else None
+    scores = difficulty.scores(
+        kind,
+        student_ce_sum=by_student.sums,
+        supervised_tokens=by_student.tokens,
+        teacher_ce_sum=by_teacher.sums if by_teacher else None,
+    )
+    found = _profiled(run, prepared, scores)
+    ids = [sample.id for sample in prepared.samples]
+    content: dict[str, Any] = {
+        "difficulty": kind,
+        "scores": dict(zip(ids, _finite(scores), strict=True)),
+        "student_ce_sum": dict(zip(ids, _finite(by_student.sums), strict=True)),
+        "supervised_tokens": dict(zip(ids, by_student.tokens.tolist(), strict=True)),
+    }
+    if by_teacher is not None:
+        content["teacher_ce_sum"] = dict(zip(ids, _finite(by_teacher.sums), strict=True))
+    ready = _ready(run, prepared, found)
+    with run.sealing("profile", "profile") as draft:
+        # Not sorted: the order of the samples is the order of the scores.
+        checkpoint.write_json(draft / "scores.json", content, sort_keys=False)
+        checkpoint.write_json(draft / "profile.json", asdict(ready))
+        draw_profile(ready, draft / "profile.png")
+
+
+def _score(run: Run, prepared: Prepared, path: Path, label: str) -> CrossEntropies:
+    decoder = load(path, dtype=torch.float32, device=run.runtime.device)
+    return cross_entropies(decoder, prepared.samples, runtime=run.runtime, on_progress=run.progress("profile", label))
+
+
+def _ready(run: Run, prepared: Prepared, found: _Found) -> ProfileReady:
+    profile, epochs = found.profile, found.planned.epochs
+    size = len(profile.order)
+    at = np.unique(np.linspace(0, size - 1, min(size, _POINTS)).round().astype(np.int64))
+    counts, edges = np.histogram(profile.scores, bins=_BINS)
+    return ProfileReady(
+        difficulty=run.config.difficulty or "ce_mean",
+        samples=size,
+        unscored=len(prepared.samples) - size,
+        mean=float(profile.cumulative[-1]),
+        k=tuple((at + 1).tolist()),
+        cumulative=tuple(profile.cumulative[at].tolist()),
+        histogram_edges=tuple(edges.tolist()),
+        histogram_counts=tuple(counts.tolist()),
+        targets=tuple(epoch.target for epoch in epochs if epoch.target is not None),
+        subset_sizes=tuple(epoch.subset_size for epoch in epochs),
+        mixing=tuple(epoch.mixing for epoch in epochs),
+        temperatures=tuple(epoch.temperature for epoch in epochs),
+        easiest=_shown(prepared, profile, range(min(_SHOWN, size))),
+        hardest=_shown(prepared, profile, range(size - 1, max(size - 1 - _SHOWN, -1), -1)),
+    )
+
+
+def _shown(prepared: Prepared, profile: DifficultyProfile, places: range) -> tuple[ScoredSample, ...]:
+    shown = []
+    for place in places:
+        row = prepared.rows[prepared.samples[int(profile.order[place])].row]
+        prompt = f"{row.instruction}\n{row.input}".strip()
+        shown.append(
+            ScoredSample(
+                id=row.id, score=float(profile.scores[place]), prompt=prompt[:500], response=row.response[:500]
+            )
+        )
+    return tuple(shown)
+
+
+def _finite(values: NDArray[np.float64]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
