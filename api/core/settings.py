@@ -38,10 +38,11 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("cpd-data")
     """Where the embedded service keeps its database, broker folder, artifacts, scratch and first key."""
-    database_url: str = Field(default_factory=_default_database)
-    broker_url: str = "filesystem://"
     scratch_dir: Path = Field(default_factory=_default_scratch)
     """Attempts work in `<scratch_dir>/<job>/<fence>/`; fast and roomy, and may be wiped while no worker runs."""
+    # Both may hold a password, which no repr shows.
+    database_url: str = Field(default_factory=_default_database, repr=False)
+    broker_url: str = Field(default="filesystem://", repr=False)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -96,7 +97,6 @@ class Settings(BaseSettings):
     stream_ping_s: Seconds = 15.0
     idempotency_keep_s: Seconds = 86_400.0
     queued_max: Count = 1000
-    running_max: Count = 1000
     stored_max_bytes: Bytes = 2**44
     rate_per_minute: Count = 6000
 
