@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -62,7 +63,7 @@ def load(path: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") 
             local_files_only=True,
             output_loading_info=True,
         )
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
+    except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:
         raise UnsupportedModel(f"{path.name}: transformers cannot load it ({error})") from error
     model, info = loaded
     if info["missing_keys"]:

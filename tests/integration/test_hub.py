@@ -97,8 +97,9 @@ def test_a_hub_that_stays_down_is_given_up_after_four_tries(hub: HubStub, inputs
 
 def test_a_hub_that_nobody_runs_is_unavailable(tmp_path: Path) -> None:
     nobody = Inputs(hub_cache=tmp_path, hub_endpoint="http://127.0.0.1:9")
+    waits: list[float] = []
     with pytest.raises(HubUnavailable):
-        fetch("org/tiny", "main", kind="model", patterns=MODEL_FILES, inputs=nobody, sleep=lambda seconds: None)
+        fetch("org/tiny", "main", kind="model", patterns=MODEL_FILES, inputs=nobody, sleep=waits.append)
 
 
 def test_rows_of_a_hub_data_set_are_split_by_file_name(hub: HubStub, inputs: Inputs) -> None:

@@ -66,7 +66,8 @@ def model(family: str, *, seed: int = 0, padding: int = 12) -> PreTrainedModel:
                 torch.nn.init.normal_(parameter, std=0.2)
     if (bias := getattr(made.get_output_embeddings(), "bias", None)) is not None:
         torch.nn.init.normal_(bias)
-    return made.eval()
+    made.eval()
+    return made
 
 
 def decoder(family: str, *, seed: int = 0) -> Decoder:

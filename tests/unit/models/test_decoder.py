@@ -10,8 +10,8 @@ from transformers import BertConfig, BertLMHeadModel
 
 from cpd_engine.config import LoraSpec
 from cpd_engine.errors import UnsupportedModel
-from cpd_engine.models.lora import attach_lora, merge_lora
 from cpd_engine.models.decoder import wrap
+from cpd_engine.models.lora import attach_lora, merge_lora
 from tests.unit.models.families import FAMILIES, decoder, model, tokenizer
 
 
