@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: setup check clean
+.PHONY: setup check test demo clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,17 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Two workers: as many as the smallest machine that this is built for has cores.
+test: check
+	$(BIN)/python -m pytest -n 2
+
+# A real distillation through the service, from data to answers; each run keeps its folder under build/demo.
+demo: setup
+	$(BIN)/python recipes/demo.py recipes/demo.yaml
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # A real pretrained model on real rows: make demo-smollm2 DATA=path/to/dolly/train.jsonl (docs/operations.md tells what comes out).
 SMOLLM2 := build/models/smollm2-135m-instruct

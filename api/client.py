@@ -207,7 +207,7 @@ class Client:
         path = f"/v1/jobs/{job_id}/checkpoints/{name}/download?format={format}"
         transfer.fetch(self._transport, path, archive, on_bytes=on_bytes)
         try:
-            files = transfer.unpack(archive, checkpoint, target)
+            files = transfer.unpack(archive, checkpoint, target, whole=format == "merged")
         finally:
             archive.unlink(missing_ok=True)
         return Downloaded(directory=target, checkpoint=checkpoint, files=files)

@@ -173,9 +173,9 @@ class SampleAnswer(Answer):
 class Sample(Answer):
     """A row of the test split with every model's answer to it."""
 
-    row: str
+    row: int | str
     prompt: str
-    reference: str
+    reference: Any
     answers: dict[str, SampleAnswer]
 
 

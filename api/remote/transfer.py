@@ -94,10 +94,11 @@ def _fetch_rest(transport: Transport, path: str, target: Path, label: Path, on_b
             os.fsync(file.fileno())
 
 
-def unpack(archive: Path, checkpoint: Checkpoint, target: Path) -> int:
+def unpack(archive: Path, checkpoint: Checkpoint, target: Path, *, whole: bool) -> int:
     """Turn a downloaded tar into the directory `target`, after every file in it has been found to be the one that was sealed.
 
-    Returns the number of files. Raises Damaged on any difference; `target` then does not come to be.
+    `whole` asks that no sealed file is missing. Returns the number of files. Raises Damaged on any difference; `target` then does
+    not come to be.
     """
     staging = target.with_name(f".{target.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
@@ -105,7 +106,7 @@ def unpack(archive: Path, checkpoint: Checkpoint, target: Path) -> int:
     try:
         with tarfile.open(archive, "r:") as tar:
             tar.extractall(staging, filter="data")
-        count = verify(staging, checkpoint)
+        count = verify(staging, checkpoint, whole=whole)
         staging.replace(target)
     except tarfile.TarError as error:
         raise Damaged(f"{archive.name} is not a sound archive ({error}): download it again") from error
@@ -114,14 +115,15 @@ def unpack(archive: Path, checkpoint: Checkpoint, target: Path) -> int:
     return count
 
 
-def verify(directory: Path, checkpoint: Checkpoint) -> int:
+def verify(directory: Path, checkpoint: Checkpoint, *, whole: bool) -> int:
     """Compare every file under `directory` with the sealed list; returns how many there are. Raises Damaged."""
     sealed = {file.path: file for file in checkpoint.files}
     found = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-    if not found:
-        raise Damaged("the archive is empty: download it again")
-    for path in found:
-        name = path.relative_to(directory).as_posix()
+    names = {path.relative_to(directory).as_posix(): path for path in found}
+    missing = sorted(sealed.keys() - names.keys()) if whole else []
+    if missing or not found:
+        raise Damaged(f"{missing[0] if missing else 'every file'} is missing from the archive: download it again")
+    for name, path in names.items():
         if name not in sealed:
             raise Damaged(f"{name} is not among the sealed files of {checkpoint.name}: do not use this download")
         if sha256_of(path) != sealed[name].sha256:

@@ -36,7 +36,7 @@ def _session(data_dir: Path | None) -> Iterator[Session]:
     except (OperationalError, DatabaseError) as error:
         reason = str(error.orig).splitlines()[0]
         raise ServerUnreachable(
-            f"the database cannot be used ({reason}): start `cpd serve` once, or set CPD_DATABASE_URL"
+            f"the database cannot be used ({reason}): run `cpd migrate`, or set CPD_DATABASE_URL"
         ) from error
     finally:
         engine.dispose()

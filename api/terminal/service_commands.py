@@ -44,6 +44,7 @@ def serve(
         data_dir=data_dir,
         model_roots=_absolute(model_root),
         embedded_workers=None if worker else 0,
+        log_format=_log_format(),
     )
     # Here and not above: no other command needs the web framework, and all of them start faster without it.
     from api.core import telemetry
@@ -60,6 +61,11 @@ def worker(data_dir: DataDir = None, model_root: ModelRoots = None) -> None:
     settings = settings_from(data_dir=data_dir, model_roots=_absolute(model_root))
     environment = environment_of(settings, dict(os.environ))
     os.execve(sys.executable, [sys.executable, "-m", "worker"], environment)  # noqa: S606 - a list of our own
+
+
+def _log_format() -> str | None:
+    """Lines for people where a person looks on and the environment does not say otherwise."""
+    return "console" if sys.stderr.isatty() and not os.environ.get("CPD_LOG_FORMAT") else None
 
 
 def _stop_at_end_of_input() -> None:

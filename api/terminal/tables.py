@@ -124,7 +124,7 @@ def samples(found: Iterable[Sample]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for sample in found:
         table.add_row(Text("prompt", style="dim"), Text(sample.prompt.strip()))
-        table.add_row(Text("reference", style="dim"), Text(sample.reference))
+        table.add_row(Text("reference", style="dim"), Text(str(sample.reference)))
         for subject, label in SUBJECTS.items():
             if subject in sample.answers:
                 table.add_row(Text(label, style="dim"), Text(sample.answers[subject].text))

@@ -140,7 +140,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train, validation and test.jsonl of the project's synthetic tasks."""
     folder = tmp_path_factory.mktemp("rows")
-    command = [sys.executable, "-m", "cpd_engine", "synthesize", "--rows", "400", "--seed", "1", "--out", str(folder)]
+    command = [sys.executable, "-m", "cpd_engine", "synthesize", "--rows", "200", "--seed", "1", "--out", str(folder)]
     subprocess.run(command, check=True, timeout=60, env={**os.environ, "CPD_DATA_DIR": DEFAULT_DATA_DIR})
     return folder
 

@@ -236,10 +236,11 @@ def test_a_download_that_changed_meanwhile_starts_anew(tmp_path: Path) -> None:
     [
         {**FILES, "config.json": b"[]"},
         {**FILES, "extra.py": b"import os"},
+        {"config.json": b"{}"},
         {},
         {"../outside": b"x"},
     ],
-    ids=["changed", "added", "empty", "escaping"],
+    ids=["changed", "added", "missing", "empty", "escaping"],
 )
 def test_a_damaged_archive_leaves_nothing_behind(tmp_path: Path, sent: dict[str, bytes]) -> None:
     script = Script(sealed(FILES), httpx.Response(200, content=archive(sent)))
