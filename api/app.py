@@ -71,8 +71,8 @@ def _resources(settings: Settings) -> Resources:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
-    # As many requests at once as there are connections (pool_size and as many on top): one more would only wait for one of them.
-    anyio.to_thread.current_default_thread_limiter().total_tokens = 2 * resources.settings.pool_size
+    # A thread uses one connection at most, so with one thread less than connections (the bell has that one) none waits for another's.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = max(1, 2 * resources.settings.pool_size - 1)
     resources.bell.start()
     try:
         yield

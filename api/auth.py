@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.core.db import reading
 from api.core.errors import InsufficientScope, InvalidApiKey, MissingApiKey, RateLimited
 from api.deps import resources
 from api.keys import service
@@ -25,7 +24,7 @@ BEARER = HTTPBearer(
 def requires(scope: Scope) -> Callable[..., Identity]:
     """A dependency that gives the caller's identity where the key has `scope`.
 
-    The session it looks the key up in is closed before the route's own opens: no request holds two connections.
+    Raises MissingApiKey, InvalidApiKey, InsufficientScope and RateLimited.
     """
 
     def identify(
@@ -34,7 +33,7 @@ def requires(scope: Scope) -> Callable[..., Identity]:
         known = resources(request)
         if credentials is None:
             raise MissingApiKey
-        with reading(known.make) as session:
+        with known.reading() as session:
             identity = service.identify(session, credentials.credentials)
         if identity is None:
             raise InvalidApiKey

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Protocol, cast
 
@@ -45,6 +46,25 @@ class Resources:
     requests: RequestMetrics
     rates: RateLimiter
 
+    # Sessions are opened inside a route's function and are over when it returns, not made by `Depends`: a dependency runs in one thread
+    # and the route in another, and requests that hold a connection while they wait for a thread lock out those that hold a thread
+    # while they wait for a connection. It also commits before the answer starts, and an answer that streams holds no connection.
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A session that only reads."""
+        return db.reading(self.make)
+
+    def writing(self) -> AbstractContextManager[Session]:
+        """A transaction, committed where the block ends."""
+        return db.transaction(self.make)
+
+    @contextmanager
+    def queueing(self) -> Iterator[Session]:
+        """A transaction that may queue a job: the bell is woken after its commit."""
+        with db.transaction(self.make) as session:
+            yield session
+        self.bell.wake()
+
 
 def resources(request: Request) -> Resources:
     """The resources of the application that serves the request."""
@@ -52,30 +72,6 @@ def resources(request: Request) -> Resources:
 
 
 Known = Annotated[Resources, Depends(resources)]
-
-
-def _reading(known: Known) -> Iterator[Session]:
-    with db.reading(known.make) as session:
-        yield session
-
-
-def _writing(known: Known) -> Iterator[Session]:
-    with db.transaction(known.make) as session:
-        yield session
-
-
-def _queueing(known: Known) -> Iterator[Session]:
-    with db.transaction(known.make) as session:
-        yield session
-    known.bell.wake()
-
-
-# scope="function": over before the answer starts. A transaction then has committed when the client hears of it, and an answer that
-# streams holds no connection.
-Reading = Annotated[Session, Depends(_reading, scope="function")]
-Writing = Annotated[Session, Depends(_writing, scope="function")]
-# For what may queue a job: the bell is woken after the commit.
-Queueing = Annotated[Session, Depends(_queueing, scope="function")]
 
 
 def _job_id(job_id: Annotated[str, Path(description="The job's id.")]) -> str:

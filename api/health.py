@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.core import db, queue
+from api.core import queue
 from api.core.errors import DatabaseUnavailable
 from api.deps import Known, Resources
 from api.jobs import queries
@@ -85,7 +85,7 @@ async def alive() -> Alive:
 @router.get("/readyz", responses=declared_open(DatabaseUnavailable))
 def ready(known: Known) -> Readiness:
     """Requests can be served: 503 without the database, `degraded` without broker or workers."""
-    with db.reading(known.make) as session:
+    with known.reading() as session:
         workers = session.scalars(queries.workers_seen(WORKER_SEEN_S)).one()
     broker = known.broker.answers()
     return Readiness(
@@ -107,7 +107,7 @@ def _standing(known: Resources) -> Standing:
     jobs: dict[JobState, int] | None = None
     workers: int | None = None
     try:
-        with db.reading(known.make) as session:
+        with known.reading() as session:
             counted = session.execute(queries.counts_by_state()).all()
             jobs = {JobState(state): count for state, count in counted}
             workers = session.scalars(queries.workers_seen(WORKER_SEEN_S)).one()

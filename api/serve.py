@@ -20,6 +20,7 @@ from api.core.db import connect, sessions, transaction
 from api.core.settings import Settings
 from api.keys.service import ensure_first_key, has_key, refuse_open_bind
 from api.remote.trouble import BadInput
+from api.server import Server
 from api.supervisor import Supervisor
 from api.terminal.operator import environment_of
 from migrations.apply import upgrade
@@ -90,10 +91,9 @@ def serve(settings: Settings, *, announce: Callable[[Ready], None], say: Callabl
     first_key = prepare(settings)
     listening = bind(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=int(API_GRACE_S)
-    )
-    server = uvicorn.Server(config)
+    app = create_app(settings)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(API_GRACE_S))
+    server = Server(app, config)
     command = (sys.executable, "-m", "worker", "--watchdog")
     environment = environment_of(settings, dict(os.environ))
     workers = [Supervisor(command, environment, say=say) for _ in range(settings.embedded_workers)]

@@ -10,7 +10,7 @@ from api.artifacts import service
 from api.artifacts.schemas import CheckpointPage, CheckpointView, Format, SamplePage
 from api.auth import Reader
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, RangeNotSatisfiable, ValidationFailed
-from api.deps import Cursor, JobId, Known, Limit, Reading
+from api.deps import Cursor, JobId, Known, Limit
 from api.downloads import declared_bytes, send
 from api.problems import declared
 
@@ -18,17 +18,17 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["checkpoints"])
 
 
 @router.get("/checkpoints", responses=declared(NotFound, ValidationFailed))
-def list_checkpoints(
-    who: Reader, job_id: JobId, session: Reading, limit: Limit, cursor: Cursor = None
-) -> CheckpointPage:
+def list_checkpoints(who: Reader, known: Known, job_id: JobId, limit: Limit, cursor: Cursor = None) -> CheckpointPage:
     """The run's sealed directories that still stand, newest first."""
-    return service.page(session, who.tenant_id, job_id, limit=limit, cursor=cursor)
+    with known.reading() as session:
+        return service.page(session, who.tenant_id, job_id, limit=limit, cursor=cursor)
 
 
 @router.get("/checkpoints/{name}", responses=declared(NotFound, ArtifactExpired))
-def get_checkpoint(who: Reader, job_id: JobId, name: str, session: Reading) -> CheckpointView:
+def get_checkpoint(who: Reader, known: Known, job_id: JobId, name: str) -> CheckpointView:
     """A checkpoint and its files with their sha256."""
-    return service.get(session, who.tenant_id, job_id, name)
+    with known.reading() as session:
+        return service.get(session, who.tenant_id, job_id, name)
 
 
 @router.head("/checkpoints/{name}/download", include_in_schema=False)
@@ -46,12 +46,12 @@ def download_checkpoint(
     known: Known,
     job_id: JobId,
     name: str,
-    session: Reading,
     which: Annotated[Format, Query(alias="format", description="The whole directory, or the LoRA adapter.")] = "merged",
 ) -> Response:
     """A checkpoint as one tar archive: same bytes each time, so that a broken download goes on where it broke."""
-    artifact = service.find(session, who.tenant_id, job_id, name)
-    return send(request, service.archive_content(known.store, artifact, which))
+    with known.reading() as session:
+        artifact = service.find(session, who.tenant_id, job_id, name)
+        return send(request, service.archive_content(known.store, artifact, which))
 
 
 @router.head("/checkpoints/{name}/files/{path:path}", include_in_schema=False)
@@ -63,17 +63,15 @@ def download_checkpoint(
         **declared(NotFound, ArtifactExpired, RangeNotSatisfiable),
     },
 )
-def download_file(
-    request: Request, who: Reader, known: Known, job_id: JobId, name: str, path: str, session: Reading
-) -> Response:
+def download_file(request: Request, who: Reader, known: Known, job_id: JobId, name: str, path: str) -> Response:
     """One file of a checkpoint."""
-    artifact = service.find(session, who.tenant_id, job_id, name)
-    return send(request, service.file_content(known.store, artifact, path))
+    with known.reading() as session:
+        artifact = service.find(session, who.tenant_id, job_id, name)
+        return send(request, service.file_content(known.store, artifact, path))
 
 
 @router.get("/samples", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, ValidationFailed))
-def list_samples(
-    who: Reader, known: Known, job_id: JobId, session: Reading, limit: Limit, cursor: Cursor = None
-) -> SamplePage:
+def list_samples(who: Reader, known: Known, job_id: JobId, limit: Limit, cursor: Cursor = None) -> SamplePage:
     """What teacher, untouched student and distilled student answered to each row of the test split."""
-    return service.samples(session, known.store, who.tenant_id, job_id, limit=limit, cursor=cursor)
+    with known.reading() as session:
+        return service.samples(session, known.store, who.tenant_id, job_id, limit=limit, cursor=cursor)

@@ -26,7 +26,7 @@ from api.core.errors import (
 from api.datasets import service
 from api.datasets.schemas import DatasetPage, DatasetView
 from api.datasets.upload import Limits, received
-from api.deps import Cursor, DatasetId, Known, Limit, Reading
+from api.deps import Cursor, DatasetId, Known, Limit
 from api.downloads import Content, declared_bytes, send
 from api.problems import declared
 
@@ -102,15 +102,17 @@ async def upload_dataset(
 
 
 @router.get("", responses=declared(ValidationFailed))
-def list_datasets(who: Reader, session: Reading, limit: Limit, cursor: Cursor = None) -> DatasetPage:
+def list_datasets(who: Reader, known: Known, limit: Limit, cursor: Cursor = None) -> DatasetPage:
     """Data sets, newest first."""
-    return service.page(session, who.tenant_id, limit=limit, cursor=cursor)
+    with known.reading() as session:
+        return service.page(session, who.tenant_id, limit=limit, cursor=cursor)
 
 
 @router.get("/{dataset_id}", responses=declared(NotFound))
-def get_dataset(who: Reader, dataset_id: DatasetId, session: Reading) -> DatasetView:
+def get_dataset(who: Reader, known: Known, dataset_id: DatasetId) -> DatasetView:
     """A data set with the report on its rows."""
-    return service.get(session, who.tenant_id, dataset_id)
+    with known.reading() as session:
+        return service.get(session, who.tenant_id, dataset_id)
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=declared(NotFound, DatasetInUse))
@@ -125,14 +127,15 @@ def delete_dataset(who: Writer, known: Known, dataset_id: DatasetId) -> None:
     response_class=Response,
     responses={**declared_bytes("application/jsonl"), **declared(NotFound, RangeNotSatisfiable)},
 )
-def download_dataset(request: Request, who: Reader, known: Known, dataset_id: DatasetId, session: Reading) -> Response:
+def download_dataset(request: Request, who: Reader, known: Known, dataset_id: DatasetId) -> Response:
     """The bytes as they were uploaded."""
-    row = service.find(session, who.tenant_id, dataset_id)
-    content = Content(
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        filename=row.name,
-        media_type="application/jsonl",
-        read=partial(known.store.read, row.storage_key),
-    )
-    return send(request, content)
+    with known.reading() as session:
+        row = service.find(session, who.tenant_id, dataset_id)
+        content = Content(
+            size_bytes=row.size_bytes,
+            sha256=row.sha256,
+            filename=row.name,
+            media_type="application/jsonl",
+            read=partial(known.store.read, row.storage_key),
+        )
+        return send(request, content)

@@ -15,9 +15,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Send
 
 from api.auth import Reader
-from api.core.db import reading
 from api.core.errors import ArtifactNotReady, NotFound, ValidationFailed
-from api.deps import JobId, Known, Limit, Reading, Resources
+from api.deps import JobId, Known, Limit, Resources
 from api.events import service
 from api.events.schemas import Evaluation, EventPage, EventView, Seq, SeriesList
 from api.events.series import LEAST_POINTS
@@ -53,24 +52,24 @@ def list_events(
     who: Reader,
     known: Known,
     job_id: JobId,
-    session: Reading,
     limit: Limit,
     after: After = 0,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Numbered events, without a gap. With `Accept: text/event-stream` a stream that ends after the job's last event."""
-    if "text/event-stream" in request.headers.get("accept", ""):
-        newest = last_seq(session, who.tenant_id, job_id)
-        start = after if last_event_id is None else last_event_id
-        return EventStream(_messages(known, who, job_id, start, newest), headers=_STREAM_HEADERS)
-    events, more = service.page(session, who.tenant_id, job_id, after=after, limit=limit)
-    body = {
-        "object": "list",
-        "data": [event.model_dump(mode="json") for event in events],
-        "has_more": more,
-        "next_cursor": str(events[-1].seq) if more else None,
-    }
-    return Response(_compact(body), media_type="application/json")
+    with known.reading() as session:
+        if "text/event-stream" in request.headers.get("accept", ""):
+            newest = last_seq(session, who.tenant_id, job_id)
+            start = after if last_event_id is None else last_event_id
+            return EventStream(_messages(known, who, job_id, start, newest), headers=_STREAM_HEADERS)
+        events, more = service.page(session, who.tenant_id, job_id, after=after, limit=limit)
+        body = {
+            "object": "list",
+            "data": [event.model_dump(mode="json") for event in events],
+            "has_more": more,
+            "next_cursor": str(events[-1].seq) if more else None,
+        }
+        return Response(_compact(body), media_type="application/json")
 
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -102,7 +101,7 @@ def _message(event: EventView) -> bytes:
 
 async def _still_allowed(known: Resources, prefix: str) -> bool:
     def ask() -> bool:
-        with reading(known.make) as session:
+        with known.reading() as session:
             return still_usable(session, prefix)
 
     try:
@@ -119,24 +118,27 @@ def _compact(body: dict[str, Any]) -> bytes:
 @router.get("/metrics", responses=declared(NotFound, ValidationFailed))
 def list_series(
     who: Reader,
+    known: Known,
     job_id: JobId,
-    session: Reading,
     name: Annotated[
         str | None, Query(pattern=r"^[A-Za-z0-9_./-]{1,64}$", description="One series, such as student/loss.")
     ] = None,
     points: Annotated[int, Query(ge=LEAST_POINTS, le=5000, description="At most so many points a series.")] = 500,
 ) -> SeriesList:
     """Metric series by optimizer step (evaluations by epoch), thinned so that every extreme stays."""
-    return service.series(session, who.tenant_id, job_id, name=name, points=points)
+    with known.reading() as session:
+        return service.series(session, who.tenant_id, job_id, name=name, points=points)
 
 
 @router.get("/difficulty", responses=declared(NotFound, ArtifactNotReady))
-def get_difficulty(who: Reader, job_id: JobId, session: Reading) -> ProfileReady:
+def get_difficulty(who: Reader, known: Known, job_id: JobId) -> ProfileReady:
     """The difficulty profile, its histogram, the targets and subsets made of it, the easiest and hardest samples."""
-    return service.difficulty(session, who.tenant_id, job_id)
+    with known.reading() as session:
+        return service.difficulty(session, who.tenant_id, job_id)
 
 
 @router.get("/evaluation", responses=declared(NotFound))
-def get_evaluation(who: Reader, job_id: JobId, session: Reading) -> Evaluation:
+def get_evaluation(who: Reader, known: Known, job_id: JobId) -> Evaluation:
     """Every score so far, and the final table with its paired comparisons."""
-    return service.evaluation(session, who.tenant_id, job_id)
+    with known.reading() as session:
+        return service.evaluation(session, who.tenant_id, job_id)

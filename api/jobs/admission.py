@@ -57,7 +57,8 @@ def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Setti
 
 def warnings_again(spec: RunConfig) -> list[Remark]:
     """What the plan warns of whatever the data, for a job that was admitted before."""
-    return _planned(spec.resolved(), None).warnings
+    resolved = spec.resolved()
+    return _remarks(plan.plan(resolved, samples=resolved.optimizer.batch_size))
 
 
 def _check_models(spec: RunConfig, settings: Settings) -> None:
@@ -111,7 +112,7 @@ def _planned(resolved: RunConfig, samples: int | None) -> Estimate:
     batch = resolved.optimizer.batch_size
     # Without a size only what holds for any is told; one batch stands in, and all that would depend on it is left out.
     made = plan.plan(resolved, samples=samples or batch)
-    warnings = [Remark(code=warned.code, message=warned.message) for warned in made.warnings]
+    warnings = _remarks(made)
     if samples is None:
         warnings.append(
             Remark(code="unknown_size", message="The size of a hub data set is known once the job reads it.")
@@ -134,3 +135,7 @@ def _planned(resolved: RunConfig, samples: int | None) -> Estimate:
         ],
         warnings=warnings,
     )
+
+
+def _remarks(made: plan.Plan) -> list[Remark]:
+    return [Remark(code=warned.code, message=warned.message) for warned in made.warnings]

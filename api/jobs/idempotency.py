@@ -35,10 +35,10 @@ def replayed(session: Session, request: Request, *, keep_s: float) -> str | None
     if _take(session, request):
         return None
     row = session.scalars(queries.idempotency_key(request.tenant_id, request.route, request.key)).one()
-    if not hmac.compare_digest(row.body_sha256, request.body_sha256):
-        raise IdempotencyKeyReused
     if row.resource_id is None:
         raise IdempotencyInFlight
+    if not hmac.compare_digest(row.body_sha256, request.body_sha256):
+        raise IdempotencyKeyReused
     return row.resource_id
 
 

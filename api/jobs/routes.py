@@ -17,7 +17,7 @@ from api.core.errors import (
     QuotaExceeded,
     ValidationFailed,
 )
-from api.deps import Cursor, JobId, Known, Limit, Queueing, Reading, Writing
+from api.deps import Cursor, JobId, Known, Limit
 from api.jobs import admission, service
 from api.jobs.schemas import Estimate, JobPage, JobView, SubmittedJob
 from api.jobs.states import JobState
@@ -46,53 +46,58 @@ Key = Annotated[
         **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
     },
 )
-def submit_job(
-    who: Writer, known: Known, spec: Spec, session: Queueing, response: Response, idempotency_key: Key = None
-) -> SubmittedJob:
+def submit_job(who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: Key = None) -> SubmittedJob:
     """Validate and queue a distillation."""
-    submission = service.Submission(spec=spec.value, sha256=spec.sha256, key=idempotency_key)
-    job = service.submit(session, who.tenant_id, submission, known.settings)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job
+    with known.queueing() as session:
+        submission = service.Submission(spec=spec.value, sha256=spec.sha256, key=idempotency_key)
+        job = service.submit(session, who.tenant_id, submission, known.settings)
+        response.headers["Location"] = f"/v1/jobs/{job.id}"
+        return job
 
 
 @router.post("/estimate", openapi_extra=json_body_schema(RunConfig), responses=declared(*JSON_BODY_ERRORS))
-def estimate_job(who: Reader, known: Known, spec: Spec, session: Reading) -> Estimate:
+def estimate_job(who: Reader, known: Known, spec: Spec) -> Estimate:
     """Plan a distillation without queueing it: iterations by epoch, and everything a person should be warned of."""
-    return admission.estimate(session, who.tenant_id, spec.value, known.settings)
+    with known.reading() as session:
+        return admission.estimate(session, who.tenant_id, spec.value, known.settings)
 
 
 @router.get("", responses=declared(ValidationFailed))
 def list_jobs(
     who: Reader,
-    session: Reading,
+    known: Known,
     limit: Limit,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     cursor: Cursor = None,
 ) -> JobPage:
     """Jobs, newest first."""
-    return service.page(session, who.tenant_id, state=state, limit=limit, cursor=cursor)
+    with known.reading() as session:
+        return service.page(session, who.tenant_id, state=state, limit=limit, cursor=cursor)
 
 
 @router.get("/{job_id}", responses=declared(NotFound))
-def get_job(who: Reader, job_id: JobId, session: Reading) -> JobView:
+def get_job(who: Reader, known: Known, job_id: JobId) -> JobView:
     """A job: state, phase, progress, time left, place in the queue, heartbeat age, failure, scores."""
-    return service.get(session, who.tenant_id, job_id)
+    with known.reading() as session:
+        return service.get(session, who.tenant_id, job_id)
 
 
 @router.post("/{job_id}/cancel", responses=declared(NotFound, JobAlreadyFinished))
-def cancel_job(who: Writer, job_id: JobId, session: Writing) -> JobView:
+def cancel_job(who: Writer, known: Known, job_id: JobId) -> JobView:
     """Cancel: at once where nothing runs, else within heartbeat and grace. Artifacts made so far are kept."""
-    return service.cancel(session, who.tenant_id, job_id)
+    with known.writing() as session:
+        return service.cancel(session, who.tenant_id, job_id)
 
 
 @router.post("/{job_id}/pause", responses=declared(NotFound, JobAlreadyFinished, JobBeingCancelled))
-def pause_job(who: Writer, job_id: JobId, session: Writing) -> JobView:
+def pause_job(who: Writer, known: Known, job_id: JobId) -> JobView:
     """Pause: at once where the job waits, else after a checkpoint."""
-    return service.pause(session, who.tenant_id, job_id)
+    with known.writing() as session:
+        return service.pause(session, who.tenant_id, job_id)
 
 
 @router.post("/{job_id}/resume", responses=declared(NotFound, JobAlreadyFinished, JobBeingCancelled))
-def resume_job(who: Writer, job_id: JobId, session: Queueing) -> JobView:
+def resume_job(who: Writer, known: Known, job_id: JobId) -> JobView:
     """Queue a paused job again; it goes on at its last checkpoint."""
-    return service.resume(session, who.tenant_id, job_id)
+    with known.queueing() as session:
+        return service.resume(session, who.tenant_id, job_id)
