@@ -92,7 +92,8 @@ def ring(app: Celery, job_id: str, *, connection: Connection | None = None) -> N
 def depth(connection: Connection) -> int:
     """How many messages wait. Raises as `ring` does."""
     with connection.channel() as channel:
-        return int(Queue(QUEUE, channel=channel).queue_declare(passive=True).message_count)
+        # Not passive: Redis keeps no empty list, so a passive declaration calls an empty queue missing and raises.
+        return int(Queue(QUEUE, channel=channel).queue_declare().message_count)
 
 
 def ping(app: Celery) -> None:
