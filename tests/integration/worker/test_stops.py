@@ -28,7 +28,7 @@ def test_a_running_job_is_cancelled_and_keeps_what_it_made(fleet: Fleet) -> None
     eventually(lambda: gone(engine.pid), within_s=5, what="the engine's end")
     terminal = [event for event in fleet.events(job_id) if event.data.get("to") in TERMINAL]
     assert len(terminal) == 1
-    assert "step-000012" in [row.name for row in fleet.artifacts(job_id) if row.expired_at is None]
+    assert "step-000013" in [row.name for row in fleet.artifacts(job_id) if row.expired_at is None]
     assert [attempt.outcome for attempt in fleet.attempts(job_id)] == ["cancelled"]
 
 
@@ -47,14 +47,14 @@ def test_a_paused_job_has_a_checkpoint_and_goes_on_from_it(fleet: Fleet) -> None
     job_id, gate = held_at(fleet, 13)
     fleet.ask(transitions.request_pause, job_id)
     fleet.wait_state(job_id, JobState.PAUSED)
-    assert "step-000012" in [row.name for row in fleet.artifacts(job_id) if row.expired_at is None]
+    assert "step-000013" in [row.name for row in fleet.artifacts(job_id) if row.expired_at is None]
     gate.touch()
     fleet.ask(transitions.resume, job_id)
     job = fleet.wait_state(job_id, JobState.SUCCEEDED)
     assert (job.attempt, job.crashes, job.losses) == (2, 0, 0)
     assert_as_unbroken(fleet, job_id, 20)
     resumed = [event for event in fleet.events(job_id) if event.fence == 2 and event.kind == "measured"]
-    assert resumed[0].data["step"] == 13
+    assert resumed[0].data["step"] == 14
 
 
 def test_a_pause_taken_back_while_the_engine_stops_costs_nothing(fleet: Fleet) -> None:
@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_an_event(fleet: Fleet) -> None
     job_id, gate = held_at(fleet, 13)
     fleet.ask(transitions.request_pause, job_id)
     fleet.wait_state(job_id, JobState.PAUSED)
-    (newest,) = [row for row in fleet.artifacts(job_id) if row.name == "step-000012"]
+    (newest,) = [row for row in fleet.artifacts(job_id) if row.name == "step-000013"]
     (fleet.backend.settings.store_dir / newest.storage_prefix / "state.json").write_text("torn")
     gate.touch()
     fleet.ask(transitions.resume, job_id)
