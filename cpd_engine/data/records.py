@@ -15,9 +15,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
-MAX_ROW_BYTES = 1 << 20
+from cpd_engine.data.jsonlines import MAX_ROW_BYTES as MAX_ROW_BYTES
+from cpd_engine.data.jsonlines import Unusable, column_of, decode, parse
+from cpd_engine.data.jsonlines import read_lines as read_lines
+
 FORMATS = ("instruction", "prompt", "messages")
 # All that is read of a row; whoever reads a columnar file needs no other column.
 FIELDS = ("id", "instruction", "input", "output", "prompt", "completion", "messages")
@@ -66,25 +69,6 @@ class BadRow:
         return self.reason.partition(":")[0]
 
 
-class _Unusable(Exception):
-    def __init__(self, code: str, text: str, suggestion: str, *, column: int | None = None, field: str | None = None):
-        super().__init__(code)
-        self.reason = f"{code}: {text}"
-        self.suggestion = suggestion
-        self.column = column
-        self.field = field
-
-
-def read_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a binary stream, each cut at one byte above the limit, so that no line however long fills the memory."""
-    while line := stream.readline(MAX_ROW_BYTES + 1):
-        yield line
-        while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
-            line = stream.readline(MAX_ROW_BYTES + 1)
-            if not line:
-                return
-
-
 def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
     """One `Row` or `BadRow` a line, in order; blank lines are skipped. Rows without an id are called "row-<line>"."""
     seen: set[str] = set()
@@ -94,11 +78,11 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
             continue
         text = ""
         try:
-            text = _decode(line)
-            fields = _parse(text)
+            text = decode(line)
+            fields = parse(text)
             row = _row(fields, _identifier(fields, number, seen))
-        except _Unusable as bad:
-            column = bad.column if bad.column is not None else _column(text, bad.field)
+        except Unusable as bad:
+            column = bad.column if bad.column is not None else column_of(text, bad.field)
             yield BadRow(number, column, bad.reason, bad.suggestion)
         else:
             seen.add(row.id)
@@ -106,16 +90,12 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
 
 
 def detect_format(row: dict[str, Any]) -> str:
-    """The format a JSON object is in, one of `FORMATS`, by the fields it has; "unknown" where none fits."""
-    if "messages" in row:
-        return "messages"
-    if "prompt" in row:
-        return "prompt"
-    return "instruction" if "instruction" in row else "unknown"
+    """The format a JSON object is in, one of `FORMATS`, by the fields it has (null is not having it); "unknown" where none fits."""
+    return next((name for name in ("messages", "prompt", "instruction") if row.get(name) is not None), "unknown")
 
 
 def to_json(row: Row) -> str:
-    """The row as one line of JSON (no newline) that `read_rows` reads back as an equal row."""
+    """The row as one line of JSON without newline; `from_json` reads it back as an equal row, and so does `read_rows` within its limit."""
     fields: dict[str, Any] = {"id": row.id}
     output = row.response if row.references == (row.response,) else list(row.references)
     if row.turns:
@@ -126,53 +106,10 @@ def to_json(row: Row) -> str:
     return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
-def _decode(line: bytes) -> str:
-    if len(line) > MAX_ROW_BYTES:
-        raise _Unusable("too_large", f"the row is longer than {MAX_ROW_BYTES} bytes", "Split or shorten the row.")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        remedy = "Save the file as UTF-8."
-        raise _Unusable("not_utf8", "the line is not UTF-8", remedy, column=error.start + 1) from None
-    if (at := text.find("\0")) >= 0:
-        raise _Unusable("nul_character", "the line holds a NUL byte", "Remove the NUL characters.", column=at + 1)
-    return text.rstrip("\r\n")
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        remedy = "Write one complete JSON object a line, with double quotes and without trailing commas."
-        raise _Unusable("invalid_json", f"not JSON ({error.msg})", remedy, column=error.colno) from None
-    except (ValueError, RecursionError):  # integers of thousands of digits; nesting without end
-        raise _Unusable("invalid_json", "a number or the nesting is beyond reason", "Simplify the row.") from None
-    if not isinstance(value, dict):
-        remedy = 'Write an object such as {"instruction": …, "input": …, "output": …}.'
-        raise _Unusable("not_an_object", "the line is JSON but not an object", remedy, column=1)
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _Unusable("non_finite_number", f"{name} is not JSON", "Use a finite number or null.", field=name)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Unusable("duplicate_key", "a field occurs twice", "Keep one of them.", field=twice)
-    return fields
-
-
-def _column(text: str, field: str | None) -> int | None:
-    """Where the field's name (or a bare constant) first stands in the line, counted from 1."""
-    if field is None:
-        return None
-    at = text.find(json.dumps(field, ensure_ascii=False))
-    at = at if at >= 0 else text.find(field)
-    return at + 1 if at >= 0 else None
+def from_json(line: bytes) -> Row:
+    """Inverse of `to_json`, whatever the length: a row just under the limit may be over it once normalised."""
+    fields = parse(line.decode())
+    return _row(fields, str(fields["id"]))
 
 
 def _identifier(fields: dict[str, Any], number: int, seen: set[str]) -> str:
@@ -184,12 +121,12 @@ def _identifier(fields: dict[str, Any], number: int, seen: set[str]) -> str:
             made = f"row-{number}.{attempt}"
         return made
     if isinstance(given, bool) or not isinstance(given, str | int):
-        raise _Unusable("wrong_type", "id is neither a text nor an integer", "Use a text as id.", field="id")
+        raise Unusable("wrong_type", "id is neither a text nor an integer", "Use a text as id.", field="id")
     identifier = str(given)
     if not identifier or len(identifier) > 200 or _SURROGATE.search(identifier):
-        raise _Unusable("invalid_id", "id is empty, too long or not text", "Use up to 200 characters.", field="id")
+        raise Unusable("invalid_id", "id is empty, too long or not text", "Use up to 200 characters.", field="id")
     if identifier in seen:
-        raise _Unusable("duplicate_id", "another row has this id", "Give each row an id of its own.", field="id")
+        raise Unusable("duplicate_id", "another row has this id", "Give each row an id of its own.", field="id")
     return identifier
 
 
@@ -206,29 +143,29 @@ def _row(fields: dict[str, Any], identifier: str) -> Row:
             references = _answers(fields, "output")
         case _:
             remedy = "Use instruction/input/output, prompt/completion or messages."
-            raise _Unusable("unknown_format", "no field of a known format", remedy)
+            raise Unusable("unknown_format", "no field of a known format", remedy)
     if not instruction.strip() and not given_input.strip():
         field = "prompt" if "prompt" in fields else "instruction"
-        raise _Unusable("empty_prompt", "the prompt is empty", "Write what is asked, or remove the row.", field=field)
+        raise Unusable("empty_prompt", "the prompt is empty", "Write what is asked, or remove the row.", field=field)
     return Row(identifier, instruction, given_input, references[0], references)
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
     if name not in fields:
-        raise _Unusable("missing_field", f"the field {name} is missing", f"Add the field {name}.")
+        raise Unusable("missing_field", f"the field {name} is missing", f"Add the field {name}.")
     return _checked(fields[name], name, allow_empty=name in ("instruction", "input", "prompt"))
 
 
 def _checked(value: Any, name: str, *, allow_empty: bool) -> str:
     if not isinstance(value, str):
-        raise _Unusable("wrong_type", f"{name} is not a text", f"Write {name} as a text in quotes.", field=name)
+        raise Unusable("wrong_type", f"{name} is not a text", f"Write {name} as a text in quotes.", field=name)
     if _SURROGATE.search(value):
         remedy = "Write characters beyond U+FFFF as themselves or as a full surrogate pair."
-        raise _Unusable("lone_surrogate", f"{name} holds half of a surrogate pair", remedy, field=name)
+        raise Unusable("lone_surrogate", f"{name} holds half of a surrogate pair", remedy, field=name)
     if "\0" in value:
-        raise _Unusable("nul_character", f"{name} holds a NUL character", "Remove the NUL characters.", field=name)
+        raise Unusable("nul_character", f"{name} holds a NUL character", "Remove the NUL characters.", field=name)
     if not allow_empty and not value.strip():
-        raise _Unusable("empty_response", f"{name} is empty", "Write the answer, or remove the row.", field=name)
+        raise Unusable("empty_response", f"{name} is empty", "Write the answer, or remove the row.", field=name)
     return value
 
 
@@ -238,7 +175,7 @@ def _answers(fields: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         return (_text(fields, name),)
     if not value:
-        raise _Unusable("empty_response", f"{name} is an empty list", "Write at least one answer.", field=name)
+        raise Unusable("empty_response", f"{name} is an empty list", "Write at least one answer.", field=name)
     return tuple(dict.fromkeys(_checked(one, name, allow_empty=False) for one in value))
 
 
@@ -248,11 +185,11 @@ def _from_messages(value: Any, identifier: str) -> Row:
         turns.pop()
     if not turns:
         remedy = "End the conversation with an assistant turn."
-        raise _Unusable("missing_field", "no assistant turn", remedy, field="messages")
+        raise Unusable("missing_field", "no assistant turn", remedy, field="messages")
     references = _answers({"content": turns.pop()[1]}, "content")
     earlier = tuple(Turn(role, _checked(content, "content", allow_empty=True)) for role, content in turns)
     if not any(turn.role == "user" and turn.content.strip() for turn in earlier):
-        raise _Unusable("empty_prompt", "no user turn before the answer", "Add a user turn.", field="messages")
+        raise Unusable("empty_prompt", "no user turn before the answer", "Add a user turn.", field="messages")
     if len(earlier) == 1:
         return Row(identifier, earlier[0].content, "", references[0], references)
     return Row(identifier, _transcript(earlier), "", references[0], references, earlier)
@@ -261,11 +198,11 @@ def _from_messages(value: Any, identifier: str) -> Row:
 def _turns(value: Any) -> list[tuple[str, Any]]:
     remedy = 'Write a list of {"role": "system" | "user" | "assistant", "content": "…"}.'
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise _Unusable("wrong_type", "messages is not a list of objects", remedy, field="messages")
+        raise Unusable("wrong_type", "messages is not a list of objects", remedy, field="messages")
     if any(turn.get("role") not in _ROLES or "content" not in turn for turn in value):
-        raise _Unusable("invalid_message", "a message lacks a known role or its content", remedy, field="messages")
+        raise Unusable("invalid_message", "a message lacks a known role or its content", remedy, field="messages")
     if any(turn["role"] == "system" for turn in value[1:]):
-        raise _Unusable("invalid_message", "a system message is not the first", remedy, field="messages")
+        raise Unusable("invalid_message", "a system message is not the first", remedy, field="messages")
     return [(turn["role"], turn["content"]) for turn in value]
 
 

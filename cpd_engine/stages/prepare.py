@@ -15,7 +15,7 @@ from cpd_engine import checkpoint
 from cpd_engine.assessment import Exercise
 from cpd_engine.config import HubModel, LocalModel, StudentFromTeacher, TinyModel
 from cpd_engine.data.encode import Sample, encode, encode_prompts, end_id
-from cpd_engine.data.records import Row, read_lines, read_rows, to_json
+from cpd_engine.data.records import Row, from_json, to_json
 from cpd_engine.data.source import SplitName, read_splits
 from cpd_engine.errors import DatasetInvalid
 from cpd_engine.events import DataReady, Warned
@@ -90,7 +90,7 @@ def _seal_rows(run: Run) -> None:
 
 def _read(path: Path) -> tuple[Row, ...]:
     with path.open("rb") as stream:
-        return tuple(row for row in read_rows(read_lines(stream)) if isinstance(row, Row))
+        return tuple(from_json(line) for line in stream)
 
 
 def _models(run: Run, rows: Sequence[Row], commits: Mapping[str, str | None]) -> tuple[Path, Path | None]:

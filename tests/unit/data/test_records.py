@@ -16,6 +16,7 @@ from cpd_engine.data.records import (
     Row,
     Turn,
     detect_format,
+    from_json,
     read_lines,
     read_rows,
     to_json,
@@ -156,6 +157,7 @@ def test_formats_are_told_apart_by_their_fields() -> None:
     assert detect_format({"prompt": ""}) == "prompt"
     assert detect_format({"messages": []}) == "messages"
     assert detect_format({"text": ""}) == "unknown"
+    assert detect_format({"messages": None, "prompt": None, "instruction": ""}) == "instruction"
 
 
 _TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1).filter(str.strip)
@@ -171,7 +173,13 @@ def test_what_is_written_is_read_back(prompt: str, given_input: str, answers: li
     )
     line = to_json(row)
     assert "\n" not in line
-    assert _one(line.encode()) == row
+    assert _one(line.encode()) == from_json(line.encode()) == row
+
+
+def test_a_row_at_the_limit_survives_being_written_and_read_back() -> None:
+    frame = len(json.dumps({"prompt": "a", "completion": ""}))
+    row = _one({"prompt": "a", "completion": "b" * (MAX_ROW_BYTES - frame)})
+    assert from_json(to_json(row).encode()) == row
 
 
 @given(st.binary(max_size=200))
