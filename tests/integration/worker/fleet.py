@@ -17,7 +17,7 @@ import psutil
 from sqlalchemy import select
 
 from api.artifacts.tables import Artifact
-from api.core.db import reading, transaction
+from api.core.db import now, reading, transaction
 from api.core.storage import DirectoryStore
 from api.datasets.tables import Dataset
 from api.events.tables import JobEvent, JobMetric
@@ -156,6 +156,11 @@ class Fleet:
         with reading(self.backend.make) as session:
             rows = session.scalars(select(JobMetric).where(JobMetric.job_id == job_id, JobMetric.name == name))
             return {row.step: row.value for row in rows}
+
+    def expired(self, job_id: str) -> bool:
+        """True once the job's lease has run out by the database's clock."""
+        with reading(self.backend.make) as session:
+            return bool(session.scalar(select(Job.lease_until < now()).where(Job.id == job_id)))
 
     def step(self, job_id: str) -> int:
         """The last step recorded by the attempt at hand, 0 before its first."""

@@ -2,6 +2,7 @@
 
 Its "weights" are a chain of hashes, so a run that was broken and resumed shows whether it equals an unbroken one. The job's
 metadata says what it does: `steps`, `every` (checkpoints), `step_s`, and faults:
+`note` (a file that holds the step reached),
 `gate` (a file: wait for it before step `gate_step`), `once` (a file: do `fault` at `fault_step` only if it is not there yet).
 """
 
@@ -111,6 +112,8 @@ class Engine:
         self.state = hashlib.sha256(f"{self.state}{self.step}".encode()).hexdigest()
         self.stop.wait(float(self.asked.get("step_s", "0")))
         loss = int(self.state[:8], 16) / 2**32
+        if "note" in self.asked:
+            Path(self.asked["note"]).write_text(str(self.step))
         values = {"loss": loss, "tokens": float(self.step * 10)}
         self.emit(
             Measured(
