@@ -29,8 +29,8 @@ class LeaseTimes:
 class Lease:
     """Beats until closed. `requested` is what a person asked for; `lost` is set once the job is no longer ours.
 
-    `on_change` is called from the thread after either changed, `on_lost` at once when the lease is lost. An unreachable database
-    loses nothing until `outage_s` have passed: nobody can take the job while nobody can write.
+    `on_change` is called after either changed, perhaps more than once. An unreachable database loses nothing until `outage_s`
+    have passed: nobody can take the job while nobody can write.
     """
 
     def __init__(
@@ -40,14 +40,12 @@ class Lease:
         look: Callable[[], Requested],
         times: LeaseTimes,
         on_change: Callable[[], None],
-        on_lost: Callable[[], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._beat, self._look, self._times, self._clock = beat, look, times, clock
-        self._on_change, self._on_lost = on_change, on_lost
+        self._on_change = on_change
         self._closing = threading.Event()
         self._lost = threading.Event()
-        self._losing = threading.Lock()
         self._requested = Requested.NONE
         self._thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self._run,), name="lease", daemon=True
@@ -77,11 +75,7 @@ class Lease:
 
     def lose(self) -> None:
         """The fence refused a write, here or elsewhere: stop everything that belongs to the job."""
-        with self._losing:
-            if self._lost.is_set():
-                return
-            self._lost.set()
-        self._on_lost()
+        self._lost.set()
         self._on_change()
 
     def _run(self) -> None:

@@ -65,7 +65,6 @@ class Attempt:
     def __init__(self, bench: Bench, claim: Claim) -> None:
         self._bench, self._claim, self._settings = bench, claim, bench.settings
         self._wake = threading.Event()
-        self._child: Child | None = None
         self._lease = Lease(
             beat=self._beat,
             look=self._look,
@@ -75,7 +74,6 @@ class Attempt:
                 outage_s=self._patience_s,
             ),
             on_change=self._wake.set,
-            on_lost=self._kill,
         )
         self._writes = Fenced(bench.make, self._lease)
 
@@ -130,7 +128,7 @@ class Attempt:
         )
 
     def _start(self, command: EngineCommand, scratch: Scratch, spool: Spool) -> Child:
-        self._child = Child(
+        child = Child(
             command.arguments,
             environment=engine_environment(os.environ, temporary=scratch.temporary),
             log=scratch.path / "engine.log",
@@ -139,8 +137,8 @@ class Attempt:
             on_lines=lambda lines: spool.append(lines, urgent=any(SEALED in line for line in lines)),
             on_exit=self._wake.set,
         )
-        log.info("engine_started", engine_pid=self._child.pid)
-        return self._child
+        log.info("engine_started", engine_pid=child.pid)
+        return child
 
     def _supervise(self, child: Child, spool: Spool, recorder: Recorder) -> float | None:
         """Until the engine is gone. Returns for how long it had said nothing where that is why."""
@@ -183,10 +181,6 @@ class Attempt:
     def _unless_lost(self) -> None:
         if self._lease.lost:
             raise LeaseLost(self._claim.hold.job_id)
-
-    def _kill(self) -> None:
-        if self._child is not None:
-            self._child.kill()
 
     def _patience_s(self) -> float:
         # A worker that is told to go does not wait half an hour for a database; the job is reaped later.

@@ -47,14 +47,13 @@ class Answers:
 class Told:
     """What a lease called."""
 
-    lost: threading.Event = field(default_factory=threading.Event)
     changed: threading.Event = field(default_factory=threading.Event)
 
 
 def lease(beat: Answers, look: Answers, clock: Clock, told: Told, *, outage_s: float = 100.0) -> Lease:
     times = LeaseTimes(heartbeat_s=10.0, poll_s=0.001, outage_s=lambda: outage_s)
     return Lease(
-        beat=beat, look=look, times=times, on_change=told.changed.set, on_lost=told.lost.set, clock=clock
+        beat=beat, look=look, times=times, on_change=told.changed.set, clock=clock
     )  # fmt: skip
 
 
@@ -88,8 +87,8 @@ def test_a_request_is_passed_on_once() -> None:
 def test_a_lost_lease_is_told_at_once_and_asked_for_no_more() -> None:
     look, told = Answers(say=LeaseLost("job")), Told()
     with lease(Answers(), look, Clock(), told) as held:
-        assert told.lost.wait(10)
-        assert held.lost
+        assert held.wait_lost(10)
+        assert told.changed.wait(10)
     assert look.asked == 1
 
 
@@ -99,7 +98,7 @@ def test_a_database_that_is_away_loses_nothing_until_the_outage_is_too_long() ->
         eventually(more(look), within_s=10, what="two looks")
         assert not held.lost
         clock.now_s = 101.0
-        assert told.lost.wait(10)
+        assert held.wait_lost(10)
 
 
 def test_a_beat_that_failed_is_made_up_for_at_once() -> None:
