@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import nn
 from transformers import BertConfig, BertLMHeadModel
 
 from cpd_engine.config import LoraSpec
-from cpd_engine.errors import UnsupportedModel
+from cpd_engine.errors import ConfigInvalid, UnsupportedModel
 from cpd_engine.models.decoder import wrap
+from cpd_engine.models.load import load, save
 from cpd_engine.models.lora import attach_lora, merge_lora
 from tests.unit.models.families import FAMILIES, decoder, model, tokenizer
 
@@ -93,7 +95,7 @@ def test_a_head_narrower_than_the_tokenizer_is_refused() -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "phi3"])
-def test_lora_reaches_every_linear_layer_but_the_head_and_merges_back(family: str) -> None:
+def test_lora_reaches_every_linear_layer_but_the_head_and_merges_back(family: str, tmp_path: Path) -> None:
     made = decoder(family)
     linear = {
         name
@@ -117,6 +119,29 @@ def test_lora_reaches_every_linear_layer_but_the_head_and_merges_back(family: st
     merged = merge_lora(adapted)
     assert {name for name, _ in merged.model.named_parameters()} == names
     torch.testing.assert_close(merged.logits(merged.hidden(_ids())), with_lora, atol=1e-4, rtol=1e-4)
+
+    save(merged, tmp_path)
+    assert not list(tmp_path.glob("adapter*"))
+    again = load(tmp_path, dtype=torch.float32)
+    assert torch.equal(again.logits(again.hidden(_ids())), merged.logits(merged.hidden(_ids())))
+
+
+def test_an_adapter_follows_from_its_seed_alone() -> None:
+    def drawn(seed: int) -> list[torch.Tensor]:
+        made = attach_lora(decoder("llama"), LoraSpec(rank=2), seed=seed)
+        return [parameter for parameter in made.model.parameters() if parameter.requires_grad]
+
+    first = drawn(1)
+    torch.manual_seed(7)
+    again, other = drawn(1), drawn(2)
+    assert all(map(torch.equal, first, again))
+    assert not all(map(torch.equal, first, other))
+
+
+def test_a_second_adapter_is_refused() -> None:
+    made = attach_lora(decoder("llama"), LoraSpec(rank=2), seed=0)
+    with pytest.raises(ConfigInvalid, match="already attached"):
+        attach_lora(made, LoraSpec(rank=2), seed=0)
 
 
 @pytest.mark.parametrize("lora", [False, True])
