@@ -87,8 +87,8 @@ def postgresql() -> Iterator[PostgresServer]:
         }
         flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
         command = [str(binaries / "postgres"), "-D", str(data), *flags]
-        # SIGINT is PostgreSQL's fast shutdown.
-        with _guarded(command, signal.SIGINT, home, user) as pid:
+        # SIGQUIT is PostgreSQL's immediate shutdown: it keeps nothing.
+        with _guarded(command, signal.SIGQUIT, home, user) as pid:
             _wait_until_up(lambda: _postgres_answers(port), home)
             yield PostgresServer(url=f"postgresql+psycopg://postgres@127.0.0.1:{port}", pid=pid)
 

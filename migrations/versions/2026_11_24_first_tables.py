@@ -157,9 +157,9 @@ def _create_jobs(clock: sa.TextClause) -> None:
         sa.Column("created_at", TIME, server_default=clock, nullable=False),
         sa.Column("started_at", TIME),
         sa.Column("finished_at", TIME),
-        sa.CheckConstraint("requested IN ('none','pause','cancel')", name="ck_jobs_requested"),
+        sa.CheckConstraint("requested IN ('none','pause','cancel')", name=op.f("ck_jobs_requested")),
         sa.CheckConstraint(
-            "state IN ('queued','running','paused','succeeded','failed','cancelled')", name="ck_jobs_state"
+            "state IN ('queued','running','paused','succeeded','failed','cancelled')", name=op.f("ck_jobs_state")
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_jobs_tenant_id_tenants"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
