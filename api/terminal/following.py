@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import typer
 
@@ -13,17 +13,19 @@ from api.remote.answers import Event, Job
 from api.remote.trouble import CONFLICT, INTERRUPTED, JOB_FAILED, JOB_STOPPED, Refused
 from api.terminal import tables
 from api.terminal.output import hint, jsonable, print_json, stdout
-from api.terminal.progress import is_rest, screen, show_events
+from api.terminal.progress import screen, show_events
 from cpd_engine.events import Reported
 
 
 def follow_job(client: Client, job_id: str, *, exit_status: bool, as_json: bool) -> None:
     """Show a job until it rests; Ctrl-C lets go of it and says how to take it up again. Raises typer.Exit with the exit code."""
+    events = until_rest(client.follow(job_id), lambda: client.job(job_id).state)
     try:
         if as_json:
-            _print_events(client.follow(job_id))
+            for event in events:
+                print_json(jsonable(event, "event"))
         else:
-            show_events(client.follow(job_id), screen(stdout(), time.monotonic))
+            show_events(events, screen(stdout(), time.monotonic))
     except KeyboardInterrupt:
         hint(f"detached; the job goes on. Watch it again: cpd watch {job_id}   End it: cpd cancel {job_id}")
         raise typer.Exit(INTERRUPTED) from None
@@ -47,10 +49,11 @@ def exit_code(state: JobState) -> int:
             return 0
 
 
-def _print_events(events: Iterable[Event]) -> None:
+def until_rest(events: Iterable[Event], state_now: Callable[[], JobState]) -> Iterator[Event]:
+    """Events up to the job's end or pause. A pause that the job has since left is history, and the events go on."""
     for event in events:
-        print_json(jsonable(event, "event"))
-        if is_rest(event.new_state):
+        yield event
+        if event.new_state is JobState.PAUSED and state_now() is JobState.PAUSED:
             return
 
 

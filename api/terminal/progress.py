@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from api.jobs.states import JobState
 from api.remote.answers import Event
 from api.terminal.figures import count
 from api.terminal.standing import Standing, advance, remark
@@ -103,18 +102,10 @@ def screen(console: Console, clock: Callable[[], float]) -> Screen:
     return PlainScreen(lambda line: console.print(line, markup=False, highlight=False), clock)
 
 
-def show_events(events: Iterable[Event], shown_on: Screen) -> JobState | None:
-    """Show events until the job is over or paused; the state it then has, None if the events end before."""
+def show_events(events: Iterable[Event], shown_on: Screen) -> None:
+    """Show events until there are none."""
     standing = Standing()
     with shown_on:
         for event in events:
             standing = advance(standing, event.kind, event.data)
             shown_on.show(standing, remark(event.kind, event.data))
-            if is_rest(event.new_state):
-                return event.new_state
-    return None
-
-
-def is_rest(state: JobState | None) -> bool:
-    """True for a state in which nothing more happens by itself."""
-    return state is not None and state not in {JobState.QUEUED, JobState.RUNNING}
