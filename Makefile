@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: setup check test demo clean
+.PHONY: setup check test demo openapi clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,11 @@ check: setup
 # Two workers: as many as the smallest machine that this is built for has cores.
 test: check
 	$(BIN)/python -m pytest -n 2
+
+# The snapshot that a test compares with what the application says of itself. Written whole or not at all.
+openapi: setup
+	$(BIN)/python -m api.openapi > docs/openapi.json.draft
+	mv docs/openapi.json.draft docs/openapi.json
 
 # A real distillation through the service, from data to answers; each run keeps its folder under build/demo.
 demo: setup

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from http import HTTPStatus
 
+import anyio
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +19,8 @@ from api.problems import answer, on_unexpected
 log = structlog.get_logger(__name__)
 
 MAX_TARGET_BYTES = 8192
+DRAIN_BYTES = 4 * 2**20
+DRAIN_S = 2.0
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -38,11 +42,12 @@ class Edge:
             await self.app(scope, receive, send)
             return
         scope["cpd.request_id"] = f"req_{uuid.uuid4().hex[:24]}"
-        exchange = _Exchange(scope["cpd.request_id"], send)
+        body = _Body(scope, receive)
+        exchange = _Exchange(scope["cpd.request_id"], body, send)
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(request_id=scope["cpd.request_id"]):
             try:
-                await self._serve(scope, receive, exchange)
+                await self._serve(scope, body, exchange)
             finally:
                 route = getattr(scope.get("route"), "path", "unmatched")
                 self.metrics.observe(scope["method"], route, exchange.status, time.monotonic() - started)
@@ -62,11 +67,37 @@ class Edge:
             await response(scope, receive, exchange)
 
 
-class _Exchange:
-    """`send`, with the headers that every answer carries; remembers the status."""
+class _Body:
+    """`receive`, which knows whether the request's body has been read to its end."""
 
-    def __init__(self, request_id: str, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = Headers(scope=scope)
+        self.receive = receive
+        self.unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        # Asked for only when somebody reads: such a client has sent nothing yet and waits to be told to.
+        self.awaited = "expect" in headers
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        self.awaited = False
+        if not message.get("more_body", False):
+            self.unread = False
+        return message
+
+    async def drain(self) -> None:
+        """Read on for a little. A connection that is closed on a client still sending is reset, and the refusal is lost with it."""
+        left = DRAIN_BYTES
+        with anyio.move_on_after(DRAIN_S):
+            while self.unread and left > 0:
+                left -= len((await self()).get("body", b""))
+
+
+class _Exchange:
+    """`send`, with the headers that every answer carries; remembers the status. A refusal of a body half read ends the connection."""
+
+    def __init__(self, request_id: str, body: _Body, send: Send) -> None:
         self.request_id = request_id
+        self.body = body
         self.send = send
         self.status = 0
 
@@ -78,4 +109,8 @@ class _Exchange:
             headers.setdefault("cache-control", "no-store")
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            if self.status >= HTTPStatus.BAD_REQUEST and self.body.unread:
+                headers["connection"] = "close"
+                if not self.body.awaited and self.status != HTTPStatus.REQUEST_TIMEOUT:
+                    await self.body.drain()
         await self.send(message)

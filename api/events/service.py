@@ -62,7 +62,7 @@ def _load(make: sessionmaker[Session], job_id: str, after: int, limit: int) -> P
 def series(session: Session, tenant_id: str, job_id: str, *, name: str | None, points: int) -> SeriesList:
     """One series or all of them, each thinned to `points`. Raises NotFound."""
     last_seq(session, tenant_id, job_id)
-    rows = session.execute(queries.series(job_id, name)).tuples()
+    rows = session.execute(queries.series(job_id, name))
     found = []
     for series_name, group in groupby(rows, key=itemgetter(0)):
         every = [Point(step, value, at) for _, step, value, at in group]

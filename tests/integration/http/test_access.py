@@ -1,0 +1,211 @@
+"""Who may do what: every route of the application × every kind of caller. A route without an entry fails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from api.core.db import transaction
+from api.keys.service import create_key, revoke_key
+from api.keys.tables import ApiKey
+from tests.integration.http.api import JSONL, ROWS, SPEC, Api
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How a route is called so that its owner is served, and what it needs. `private` routes name a row of one tenant."""
+
+    scope: str | None
+    private: bool
+    body: Any = None
+    content: bytes | None = None
+    query: str = ""
+
+
+READ = Call(scope="read", private=True)
+WRITE = Call(scope="write", private=True)
+LIST = Call(scope="read", private=False)
+OPEN = Call(scope=None, private=False)
+CALLS: dict[tuple[str, str], Call] = {
+    ("POST", "/v1/datasets"): Call(scope="write", private=False, content=ROWS, query="?name=rows.jsonl"),
+    ("GET", "/v1/datasets"): LIST,
+    ("GET", "/v1/datasets/{dataset_id}"): READ,
+    ("GET", "/v1/datasets/{dataset_id}/content"): READ,
+    ("HEAD", "/v1/datasets/{dataset_id}/content"): READ,
+    ("DELETE", "/v1/datasets/{dataset_id}"): WRITE,
+    ("POST", "/v1/jobs"): Call(scope="write", private=False, body=SPEC),
+    ("POST", "/v1/jobs/estimate"): Call(scope="read", private=False, body=SPEC),
+    ("GET", "/v1/jobs"): LIST,
+    ("GET", "/v1/jobs/{job_id}"): READ,
+    ("POST", "/v1/jobs/{job_id}/cancel"): WRITE,
+    ("POST", "/v1/jobs/{job_id}/pause"): WRITE,
+    ("POST", "/v1/jobs/{job_id}/resume"): WRITE,
+    ("GET", "/v1/jobs/{job_id}/events"): READ,
+    ("GET", "/v1/jobs/{job_id}/metrics"): READ,
+    ("GET", "/v1/jobs/{job_id}/difficulty"): READ,
+    ("GET", "/v1/jobs/{job_id}/evaluation"): READ,
+    ("GET", "/v1/jobs/{job_id}/samples"): READ,
+    ("GET", "/v1/jobs/{job_id}/checkpoints"): READ,
+    ("GET", "/v1/jobs/{job_id}/checkpoints/{name}"): READ,
+    ("GET", "/v1/jobs/{job_id}/checkpoints/{name}/download"): READ,
+    ("HEAD", "/v1/jobs/{job_id}/checkpoints/{name}/download"): READ,
+    ("GET", "/v1/jobs/{job_id}/checkpoints/{name}/files/{path}"): READ,
+    ("HEAD", "/v1/jobs/{job_id}/checkpoints/{name}/files/{path}"): READ,
+    ("GET", "/healthz"): OPEN,
+    ("HEAD", "/healthz"): OPEN,
+    ("GET", "/readyz"): OPEN,
+    ("HEAD", "/readyz"): OPEN,
+    ("GET", "/metrics"): OPEN,
+    ("GET", "/openapi.json"): OPEN,
+    ("HEAD", "/openapi.json"): OPEN,
+}
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """(method, path) of everything that the application answers."""
+    for context in iter_route_contexts(app.routes):
+        path = (context.path or "").replace("{path:path}", "{path}")
+        for method in context.methods or ():
+            yield method, path
+
+
+def test_every_route_has_an_entry_and_every_entry_a_route(api: Api) -> None:
+    assert set(routes(api.app)) == set(CALLS)
+
+
+def test_a_caller_gets_just_what_its_key_is_for(api: Api) -> None:
+    wrong = []
+    for (method, path), call in CALLS.items():
+        address = real(api, path) + call.query
+        for who, expected in expectations(call).items():
+            got = verdict(send(getattr(api, who), method, address, call))
+            if got not in expected:
+                wrong.append(f"{method} {path} as {who}: {got} instead of {expected}")
+
+    assert wrong == []
+
+
+def expectations(call: Call) -> dict[str, set[str]]:
+    """What each kind of caller may be told. The owner comes last, for what it does may end the row."""
+    served = {"served"}
+    anonymous = served if call.scope is None else {"missing_api_key"}
+    reader = {"insufficient_scope"} if call.scope == "write" else served
+    other = {"not_found"} if call.private else served
+    return {"anonymous": anonymous, "reader": reader, "other": other, "owner": served}
+
+
+def real(api: Api, path: str) -> str:
+    """The path with the ids of rows that exist, new ones for each route."""
+    if "{dataset_id}" in path:
+        return path.replace("{dataset_id}", api.upload())
+    if "{job_id}" not in path:
+        return path
+    job_id = api.submit()
+    if not path.endswith(("/cancel", "/pause", "/resume")):
+        fill(api, job_id)
+    else:
+        make_room(api)
+    return path.format(job_id=job_id, name="model", path="model.safetensors")
+
+
+def fill(api: Api, job_id: str) -> None:
+    """Give a job everything that a route may be asked for, and let it end."""
+    hold = api.claim(job_id)
+    lists = "k cumulative histogram_edges histogram_counts targets subset_sizes mixing temperatures easiest hardest"
+    empty: dict[str, list[Any]] = {name: [] for name in lists.split()}
+    api.say(hold, ("profile_ready", {"difficulty": "ce_mean", "samples": 0, "unscored": 0, "mean": 0.0, **empty}))
+    api.seal(hold, "model", {"manifest.json": b"{}", "model.safetensors": b"weights"})
+    api.seal(hold, "report", {"manifest.json": b"{}", "samples.jsonl": b""}, role="phase")
+    api.succeed(hold)
+
+
+def make_room(api: Api) -> None:
+    """Let the jobs that earlier routes left queued end, but for the newest."""
+    waiting = api.owner.get("/v1/jobs", params={"state": "queued"}).json()["data"]
+    for job in waiting[1:]:
+        api.owner.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def send(client: httpx.Client, method: str, address: str, call: Call) -> httpx.Response:
+    headers = JSONL if call.content else {}
+    return client.request(method, address, json=call.body, content=call.content, headers=headers)
+
+
+def verdict(answer: httpx.Response) -> str:
+    """`served`, or the code of the refusal; of HEAD, which has no body, by status."""
+    if answer.is_success:
+        return "served"
+    by_status = {401: "missing_api_key", 403: "insufficient_scope", 404: "not_found"}
+    return str(answer.json()["error"]["code"]) if answer.content else by_status.get(answer.status_code, "failed")
+
+
+def test_a_key_that_is_not_one_opens_nothing(api: Api) -> None:
+    good = api.keys["owner"]
+    wrong = [
+        f"{good}0",
+        good[:-1] + ("0" if good[-1] != "0" else "1"),
+        good.upper(),
+        "cpd__",
+        "bogus",
+        f"cpd_{'0' * 12}_{'0' * 48}",
+    ]
+    for key in wrong:
+        answer = api.anonymous.get("/v1/jobs", headers={"authorization": f"Bearer {key}"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key"), key
+        assert key not in answer.text
+    for header in ("", "Bearer", f"Basic {good}", good):
+        answer = api.anonymous.get("/v1/jobs", headers={"authorization": header})
+        assert answer.json()["error"]["code"] in {"missing_api_key", "invalid_api_key"}, header
+
+
+def test_a_key_ends_when_it_is_revoked_or_its_time_is_over(api: Api) -> None:
+    revoked = api.new_key("read")
+    now = datetime.now(UTC)
+    with transaction(api.backend.make) as session:
+        expired = create_key(session, name="old", scopes=["read"], tenant="test", expires_at=now - timedelta(hours=1))
+        valid = create_key(session, name="new", scopes=["read"], tenant="test", expires_at=now + timedelta(hours=1))
+        assert revoke_key(session, revoked.split("_")[1])
+        assert not revoke_key(session, revoked.split("_")[1])
+    statuses = [
+        api.anonymous.get("/v1/jobs", headers={"authorization": f"Bearer {key}"}).status_code
+        for key in (revoked, expired, valid)
+    ]
+
+    assert statuses == [401, 401, 200]
+
+
+def test_a_key_is_kept_as_its_hash_alone(api: Api) -> None:
+    key = api.keys["owner"]
+    with transaction(api.backend.make) as session:
+        row = session.get_one(ApiKey, key.split("_")[1])
+        kept = " ".join(str(value) for value in vars(row).values())
+
+    assert row.sha256 == hashlib.sha256(key.encode()).digest()
+    assert key.split("_")[2] not in kept
+
+
+def test_no_answer_lets_another_site_s_page_read_it(api: Api) -> None:
+    for address in ("/v1/jobs", "/healthz", "/nothing"):
+        answer = api.owner.get(address, headers={"origin": "https://evil.example"})
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["cache-control"] == "no-store"
+    assert api.owner.options("/v1/jobs", headers={"origin": "https://evil.example"}).status_code == 405
+
+
+def test_the_api_s_routes_are_all_of_one_kind(api: Api) -> None:
+    kinds = {
+        type(context.original_route)
+        for context in iter_route_contexts(api.app.routes)
+        if context.path != "/openapi.json"
+    }
+
+    assert kinds == {APIRoute}

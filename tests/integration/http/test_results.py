@@ -1,0 +1,150 @@
+"""What a run has found out, over HTTP: series, difficulty, evaluation, samples, scores."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from api.events.queries import Point
+from api.jobs.lease import Hold
+from tests.integration.http.api import Api
+
+PROFILE: dict[str, Any] = {
+    "difficulty": "ce_mean",
+    "samples": 3,
+    "unscored": 0,
+    "mean": 2.0,
+    "k": [1, 2, 3],
+    "cumulative": [1.0, 1.5, 2.0],
+    "histogram_edges": [1.0, 2.0, 3.0],
+    "histogram_counts": [1, 2],
+    "targets": [1.5, 2.0],
+    "subset_sizes": [2, 3],
+    "mixing": [0.0, 0.5],
+    "temperatures": [1.0, 2.0],
+    "easiest": [{"id": "row-1", "score": 1.0, "prompt": "p", "response": "r"}],
+    "hardest": [{"id": "row-3", "score": 3.0, "prompt": "p", "response": "r"}],
+}
+REPORT: dict[str, Any] = {
+    "rows": 2,
+    "scores": {"teacher": {"rouge_l": 80.0}, "student": {"rouge_l": 60.0}},
+    "steps": {"student": 12},
+    "gap_closed": {"rouge_l": 0.5},
+    "comparisons": [
+        {
+            "subject": "untouched",
+            "metric": "rouge_l",
+            "difference": 20.0,
+            "interval": [10.0, 30.0],
+            "p_value": None,
+            "non_zero": 0,
+            "rows": 2,
+        }
+    ],
+}
+
+
+def evaluated(subject: str, epoch: int | None, rouge_l: float) -> tuple[str, dict[str, Any]]:
+    split = "test" if epoch is None else "validation"
+    metrics = {"rouge_l": rouge_l}
+    return "evaluated", {
+        "subject": subject,
+        "split": split,
+        "rows": 2,
+        "metrics": metrics,
+        "epoch": epoch,
+        "step": None,
+    }
+
+
+def running(api: Api) -> Hold:
+    return api.claim(api.submit())
+
+
+def test_a_series_is_thinned_and_keeps_its_spikes_and_its_ends(api: Api) -> None:
+    hold = running(api)
+    values = [1.0] * 1000
+    values[123], values[877] = 99.0, -99.0
+    api.say(hold, points=[Point(name="student/loss", step=i + 1, value=v) for i, v in enumerate(values)])
+    api.say(hold, points=[Point(name="student/validation/rouge_l", step=1, value=30.0)])
+    one = api.reader.get(f"/v1/jobs/{hold.job_id}/metrics", params={"name": "student/loss", "points": 20}).json()
+    every = api.reader.get(f"/v1/jobs/{hold.job_id}/metrics").json()
+    points = {point["step"]: point["value"] for point in one["data"][0]["points"]}
+
+    assert (one["data"][0]["last_step"], len(points) <= 20) == (1000, True)
+    assert (points[1], points[1000], points[124], points[878]) == (1.0, 1.0, 99.0, -99.0)
+    assert list(points) == sorted(points)
+    assert [series["name"] for series in every["data"]] == ["student/loss", "student/validation/rouge_l"]
+
+
+def test_a_series_that_is_not_there_is_an_empty_list(api: Api) -> None:
+    assert api.reader.get(f"/v1/jobs/{api.submit()}/metrics", params={"name": "student/none"}).json()["data"] == []
+
+
+def test_the_profile_comes_when_the_samples_are_scored(api: Api) -> None:
+    hold = running(api)
+    address = f"/v1/jobs/{hold.job_id}/difficulty"
+    early = api.reader.get(address)
+    api.say(hold, ("profile_ready", PROFILE))
+
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "artifact_not_ready")
+    assert api.reader.get(address).json() == PROFILE | {"kind": "profile_ready"}
+
+
+def test_an_evaluation_that_was_repeated_counts_once(api: Api) -> None:
+    hold = running(api)
+    address = f"/v1/jobs/{hold.job_id}/evaluation"
+    api.say(hold, evaluated("student", 1, 30.0), evaluated("student", 2, 35.0), evaluated("student", 2, 36.0))
+    before = api.reader.get(address).json()
+    api.say(hold, evaluated("student", None, 60.0), ("reported", REPORT), at=4)
+    after = api.reader.get(address).json()
+    scores = [(entry["epoch"], entry["metrics"]["rouge_l"]) for entry in after["scores"]]
+
+    assert before["report"] is None
+    assert scores == [(1, 30.0), (2, 36.0), (None, 60.0)]
+    assert after["report"] == REPORT | {"kind": "reported"}
+
+
+def test_a_job_shows_its_scores_where_it_is_listed_and_where_it_is_read(api: Api) -> None:
+    hold = running(api)
+    assert api.reader.get(f"/v1/jobs/{hold.job_id}").json()["scores"] is None
+    api.say(hold, ("reported", REPORT))
+
+    assert api.reader.get(f"/v1/jobs/{hold.job_id}").json()["scores"] == REPORT["scores"]
+    assert api.reader.get("/v1/jobs").json()["data"][0]["scores"] == REPORT["scores"]
+
+
+def sample(number: int) -> dict[str, Any]:
+    text = "“ü”\u2028" * number
+    answer = {"text": text, "exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "finish_reason": "eos", "tokens": number}
+    return {"row": f"row-{number}", "prompt": "p", "reference": "r", "answers": {"student": answer}}
+
+
+def test_samples_are_read_page_by_page_from_the_report(api: Api) -> None:
+    hold = running(api)
+    address = f"/v1/jobs/{hold.job_id}/samples"
+    early = api.reader.get(address)
+    samples = [sample(number) for number in range(1, 8)]
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in samples).encode()
+    api.seal(hold, "report", {"manifest.json": b"{}", "samples.jsonl": lines}, role="phase")
+    seen: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = api.reader.get(address, params={"limit": "3"} | cursor).json()
+        seen += page["data"]
+        if not page["has_more"]:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "artifact_not_ready")
+    assert seen == samples
+    assert page["next_cursor"] is None
+
+
+def test_a_made_up_place_in_the_samples_is_refused(api: Api) -> None:
+    hold = running(api)
+    lines = json.dumps(sample(1)).encode() + b"\n"
+    api.seal(hold, "report", {"manifest.json": b"{}", "samples.jsonl": lines}, role="phase")
+    for cursor in ("1", "5", "-1", "999999", "9" * 100, "x", "²"):
+        answer = api.reader.get(f"/v1/jobs/{hold.job_id}/samples", params={"cursor": cursor})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, "cursor"), cursor
