@@ -89,7 +89,7 @@ class TinyModel(Frozen):
     @model_validator(mode="after")
     def _heads_divide(self) -> TinyModel:
         if self.hidden % self.heads:
-            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+            raise ValueError("hidden must be a multiple of heads")
         return self
 
 

@@ -48,11 +48,10 @@ def delete(session: Session, dataset_id: str, *, tenant_id: str) -> str:
 # --- read by the api
 
 
-def one(tenant_id: str, dataset_id: str, *, hold: bool = False) -> Select[Dataset]:
-    """A data set that is not deleted; with `hold` it cannot be until the transaction ends."""
+def one(tenant_id: str, dataset_id: str) -> Select[Dataset]:
+    """A data set that is not deleted."""
     which = (Dataset.id == dataset_id, Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
-    found = select(Dataset).where(*which)
-    return found.with_for_update(read=True) if hold else found
+    return select(Dataset).where(*which)
 
 
 def datasets(tenant_id: str) -> Select[Dataset]:

@@ -15,7 +15,11 @@ class JobEvent(Table):
     """Event `seq` of a job: dense from 1. Engine events carry (fence, eseq), the line's number in that attempt; ours have eseq None."""
 
     __tablename__ = "job_events"
-    __table_args__ = (Index("uq_job_events_job_id_fence_eseq", "job_id", "fence", "eseq", unique=True),)
+    __table_args__ = (
+        Index("uq_job_events_job_id_fence_eseq", "job_id", "fence", "eseq", unique=True),
+        # The few events that are results (profile_ready, evaluated, reported) among the many that are steps.
+        Index("ix_job_events_job_id_kind", "job_id", "kind"),
+    )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True)

@@ -7,7 +7,7 @@ import re
 
 from sqlalchemy.orm import Session
 
-from api.core.errors import QuotaExceeded, ValidationFailed
+from api.core.errors import NotFound, QuotaExceeded, ValidationFailed
 from api.core.settings import Settings
 from api.datasets import queries as dataset_queries
 from api.datasets.tables import Dataset
@@ -86,11 +86,22 @@ def _datasets(session: Session, tenant_id: str, spec: RunConfig, *, hold: bool) 
         refusal = f"{param}: there is no such data set; upload it and name it by its id, ds_…"
         if DATASET_ID.fullmatch(dataset_id) is None:
             raise ValidationFailed(refusal, param=param)
-        row = session.scalar(dataset_queries.one(tenant_id, dataset_id, hold=hold))
-        if row is None:
-            raise ValidationFailed(refusal, param=param)
-        found[split] = row
+        try:
+            found[split] = (_held if hold else _read)(session, tenant_id, dataset_id)
+        except NotFound as error:
+            raise ValidationFailed(refusal, param=param) from error
     return found
+
+
+def _held(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
+    return dataset_queries.hold_datasets(session, [dataset_id], tenant_id=tenant_id)[dataset_id]
+
+
+def _read(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
+    row = session.scalar(dataset_queries.one(tenant_id, dataset_id))
+    if row is None:
+        raise NotFound
+    return row
 
 
 def _samples(spec: RunConfig, data: dict[str, Dataset]) -> int | None:

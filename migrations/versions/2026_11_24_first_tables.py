@@ -207,6 +207,7 @@ def _create_results(clock: sa.TextClause) -> None:
         sa.PrimaryKeyConstraint("job_id", "seq", name="pk_job_events"),
     )
     op.create_index("uq_job_events_job_id_fence_eseq", "job_events", ["job_id", "fence", "eseq"], unique=True)
+    op.create_index("ix_job_events_job_id_kind", "job_events", ["job_id", "kind"])
     op.create_table(
         "job_metrics",
         sa.Column("job_id", sa.String(length=40), nullable=False),
