@@ -54,7 +54,8 @@ def take_due(session: Session, backoff: Backoff, *, limit: int = PASS_MAX) -> li
 
 def put_back(session: Session, job_ids: Sequence[str]) -> None:
     """Make jobs due again whose ring did not reach the broker."""
-    which = (Job.id.in_(job_ids), Job.state == JobState.QUEUED)
+    # Not one that was claimed and queued anew in the meantime, whose rings count from 0 again.
+    which = (Job.id.in_(job_ids), Job.state == JobState.QUEUED, Job.rings > 0)
     session.execute(update(Job).where(*which).values(ring_at=now(), rings=Job.rings - 1))
 
 
@@ -96,7 +97,7 @@ class Bell:
             self._thread.join(timeout_s)
 
     def once(self) -> int:
-        """One pass; returns how many jobs were rung for. Raises nothing: what failed is due again."""
+        """One pass; returns how many jobs were rung for. A database or broker that is away is counted; what failed is due again."""
         try:
             return self._pass()
         except SQLAlchemyError as error:
@@ -108,9 +109,14 @@ class Bell:
         while not self._stopping.is_set():
             self._wakened.wait(self._tick_s)
             self._wakened.clear()
-            # A full pass may have left more.
-            while not self._stopping.is_set() and self.once() == PASS_MAX:
-                pass
+            try:
+                # A full pass may have left more.
+                while not self._stopping.is_set() and self.once() == PASS_MAX:
+                    pass
+            except Exception:
+                # A thread that ended here would leave every later job waiting, and nobody would hear of it.
+                self.failures += 1
+                log.exception("bell_failed")
 
     def _pass(self) -> int:
         with reading(self._make) as session:
@@ -126,19 +132,24 @@ class Bell:
 
     def _publish(self, job_ids: Sequence[str]) -> int:
         rung = 0
+        connection = self._app.connection_for_write()
         try:
-            with self._app.connection_for_write() as connection:
+            with connection:
                 for job_id in job_ids:
                     # The first ring also makes the queue, whose depth can be asked for only then.
                     if rung and depth(connection) >= MESSAGES_MAX:
-                        return len(job_ids)
+                        rung = len(job_ids)
+                        break
                     ring(self._app, job_id, connection=connection)
                     rung += 1
                     self.rung += 1
-        except (OperationalError, OSError) as error:
+        except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
             self.failures += 1
+            if self.answered is not False:
+                log.warning("bell_broker_unavailable", error=type(error).__name__, waiting=len(job_ids) - rung)
             self.answered = False
-            log.warning("bell_broker_unavailable", error=type(error).__name__, waiting=len(job_ids) - rung)
         else:
+            if self.answered is False:
+                log.info("bell_broker_available")
             self.answered = True
         return rung

@@ -1,8 +1,9 @@
-"""The one way in which a job's state changes: a conditional UPDATE, and its event in the same transaction."""
+"""The one way in which a job's state changes: a conditional UPDATE, with its event and the attempt's row in the same transaction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, insert, update
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.core.db import now
 from api.events.tables import JobEvent
-from api.jobs.lease import Hold
+from api.jobs.lease import HeldJob, Hold, LeaseLost, holds
 from api.jobs.states import TERMINAL, JobState, Outcome, Requested
 from api.jobs.tables import Job, JobAttempt
 
@@ -89,13 +90,62 @@ def move(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What becomes of the job (`after`) and of the attempt (`outcome`); `counted` are the job's columns of spent budget."""
+
+    after: JobState
+    outcome: Outcome
+    reason: str
+    failure: Failure | None = None
+    detail: str | None = None
+    delay_s: float = 0.0
+    counted: Mapping[str, int] = field(default_factory=dict)
+
+
+CANCELLED = End(after=JobState.CANCELLED, outcome=Outcome.CANCELLED, reason="cancel_requested")
+
+
+def end(session: Session, hold: Hold, held: HeldJob, ending: End) -> JobState:
+    """Carry out the end of a held attempt whose row is locked. Raises LeaseLost."""
+    moved = move(
+        session,
+        *holds(hold),
+        Job.requested == held.requested,
+        before=JobState.RUNNING,
+        after=ending.after,
+        reason=ending.reason,
+        failure=ending.failure,
+        delay_s=ending.delay_s,
+        **ending.counted,
+    )
+    if moved is None:
+        raise LeaseLost(hold.job_id)
+    _close(session, hold, ending.outcome, ending.failure.message if ending.failure else ending.detail)
+    return ending.after
+
+
+def broken_off(
+    held: HeldJob, failure: Failure, outcome: Outcome, *, spent: bool, delay_s: float, **counted: int
+) -> End:
+    """The end of an attempt that broke off: what a person asked for comes first, then the budget, then another try."""
+    told: dict[str, Any] = {"outcome": outcome, "detail": failure.message, "counted": counted}
+    if held.requested is Requested.CANCEL:
+        return End(after=JobState.CANCELLED, reason=CANCELLED.reason, **told)
+    if spent:
+        return End(after=JobState.FAILED, reason=failure.code, failure=failure, **told)
+    if held.requested is Requested.PAUSE:
+        return End(after=JobState.PAUSED, reason="pause_requested", **told)
+    return End(after=JobState.QUEUED, reason=failure.code, delay_s=delay_s, **told)
+
+
 def record(session: Session, job_id: str, *, seq: int, fence: int, data: dict[str, Any]) -> None:
     """Write the service's own event `state_changed` under a number already taken from the job's row."""
     values = {"job_id": job_id, "seq": seq, "fence": fence, "kind": "state_changed", "data": data}
     session.execute(insert(JobEvent).values(**values))
 
 
-def end_attempt(session: Session, hold: Hold, outcome: Outcome, detail: str | None) -> None:
+def _close(session: Session, hold: Hold, outcome: Outcome, detail: str | None) -> None:
     """Close the attempt's own row."""
     statement = update(JobAttempt).where(JobAttempt.job_id == hold.job_id, JobAttempt.fence == hold.fence)
     detail = None if detail is None else storable(detail)

@@ -6,8 +6,7 @@ An attempt's functions raise LeaseLost where its fence is stale, people's raise 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
@@ -15,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from api.core.db import now
 from api.core.errors import JobAlreadyFinished, JobBeingCancelled, NotFound
-from api.jobs.lease import HeldJob, Hold, LeaseLost, holds, lock
-from api.jobs.moves import Failure, end_attempt, move, record
+from api.jobs.lease import Hold, LeaseLost, holds, lock
+from api.jobs.moves import CANCELLED, End, Failure, broken_off, end, move, record
 from api.jobs.states import TERMINAL, JobState, Outcome, Requested
 from api.jobs.tables import Job, JobAttempt
 
@@ -129,17 +128,17 @@ def succeed(session: Session, hold: Hold) -> JobState:
     """The run finished: the job succeeded, unless a cancellation was asked for first."""
     held = lock(session, hold)
     if held.requested is Requested.CANCEL:
-        return _end(session, hold, held, _CANCELLED)
-    return _end(session, hold, held, _End(after=JobState.SUCCEEDED, outcome=Outcome.SUCCEEDED, reason="finished"))
+        return end(session, hold, held, CANCELLED)
+    return end(session, hold, held, End(after=JobState.SUCCEEDED, outcome=Outcome.SUCCEEDED, reason="finished"))
 
 
 def fail(session: Session, hold: Hold, failure: Failure) -> JobState:
     """The run failed for a reason that no retry cures: the job failed, unless a cancellation was asked for first."""
     held = lock(session, hold)
     if held.requested is Requested.CANCEL:
-        return _end(session, hold, held, _CANCELLED)
-    end = _End(after=JobState.FAILED, outcome=Outcome.FAILED, reason=failure.code, failure=failure)
-    return _end(session, hold, held, end)
+        return end(session, hold, held, CANCELLED)
+    ending = End(after=JobState.FAILED, outcome=Outcome.FAILED, reason=failure.code, failure=failure)
+    return end(session, hold, held, ending)
 
 
 def stop(session: Session, hold: Hold) -> JobState:
@@ -147,12 +146,12 @@ def stop(session: Session, hold: Hold) -> JobState:
     held = lock(session, hold)
     match held.requested:
         case Requested.CANCEL:
-            end = _CANCELLED
+            ending = CANCELLED
         case Requested.PAUSE:
-            end = _End(after=JobState.PAUSED, outcome=Outcome.PAUSED, reason="pause_requested")
+            ending = End(after=JobState.PAUSED, outcome=Outcome.PAUSED, reason="pause_requested")
         case Requested.NONE:
-            end = _End(after=JobState.QUEUED, outcome=Outcome.DRAINED, reason="drained")
-    return _end(session, hold, held, end)
+            ending = End(after=JobState.QUEUED, outcome=Outcome.DRAINED, reason="drained")
+    return end(session, hold, held, ending)
 
 
 def crash(session: Session, hold: Hold, failure: Failure, *, budget: int, delay_s: float) -> JobState:
@@ -163,8 +162,8 @@ def crash(session: Session, hold: Hold, failure: Failure, *, budget: int, delay_
     held = lock(session, hold)
     crashes = held.crashes + 1
     spent = crashes >= budget
-    end = _broken(held, failure, Outcome.CRASHED, spent=spent, delay_s=delay_s, crashes=crashes)
-    return _end(session, hold, held, end)
+    ending = broken_off(held, failure, Outcome.CRASHED, spent=spent, delay_s=delay_s, crashes=crashes)
+    return end(session, hold, held, ending)
 
 
 def reap(session: Session, *, budget: int, limit: int = 50) -> list[Reaped]:
@@ -181,8 +180,8 @@ def _reap(session: Session, hold: Hold, budget: int) -> Reaped:
         code="worker_lost",
         message=f"{losses} workers in a row vanished while they worked on this job, without a new checkpoint between them.",
     )
-    end = _broken(held, failure, Outcome.LOST, spent=losses >= budget, delay_s=0.0, losses=losses)
-    return Reaped(hold=hold, state=_end(session, hold, held, end))
+    ending = broken_off(held, failure, Outcome.LOST, spent=losses >= budget, delay_s=0.0, losses=losses)
+    return Reaped(hold=hold, state=end(session, hold, held, ending))
 
 
 def _due() -> ColumnElement[bool]:
@@ -219,52 +218,6 @@ def _claim(session: Session, which: ColumnElement[bool], worker_id: str, lease_s
         losses=moved.losses,
         resolved=moved.resolved,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
-    """What becomes of the job (`after`) and of the attempt (`outcome`); `counted` are the job's columns of spent budget."""
-
-    after: JobState
-    outcome: Outcome
-    reason: str
-    failure: Failure | None = None
-    detail: str | None = None
-    delay_s: float = 0.0
-    counted: Mapping[str, int] = field(default_factory=dict)
-
-
-_CANCELLED = _End(after=JobState.CANCELLED, outcome=Outcome.CANCELLED, reason="cancel_requested")
-
-
-def _end(session: Session, hold: Hold, held: HeldJob, end: _End) -> JobState:
-    moved = move(
-        session,
-        *holds(hold),
-        Job.requested == held.requested,
-        before=JobState.RUNNING,
-        after=end.after,
-        reason=end.reason,
-        failure=end.failure,
-        delay_s=end.delay_s,
-        **end.counted,
-    )
-    if moved is None:
-        raise LeaseLost(hold.job_id)
-    end_attempt(session, hold, end.outcome, end.failure.message if end.failure else end.detail)
-    return end.after
-
-
-def _broken(held: HeldJob, failure: Failure, outcome: Outcome, *, spent: bool, delay_s: float, **counted: int) -> _End:
-    """The end of an attempt that broke off: what a person asked for comes first, then the budget, then another try."""
-    told: dict[str, Any] = {"outcome": outcome, "detail": failure.message, "counted": counted}
-    if held.requested is Requested.CANCEL:
-        return _End(after=JobState.CANCELLED, reason=_CANCELLED.reason, **told)
-    if spent:
-        return _End(after=JobState.FAILED, reason=failure.code, failure=failure, **told)
-    if held.requested is Requested.PAUSE:
-        return _End(after=JobState.PAUSED, reason="pause_requested", **told)
-    return _End(after=JobState.QUEUED, reason=failure.code, delay_s=delay_s, **told)
 
 
 def _locked(session: Session, job_id: str, tenant_id: str) -> tuple[JobState, Requested]:
