@@ -108,6 +108,11 @@ def serve(settings: Settings, *, announce: Callable[[Ready], None], say: Callabl
         _run(server, listening, workers, drain_s=settings.cancel_grace_s + 10, announced=lambda: announce(ready))
 
 
+def _wait_for_start(server: uvicorn.Server, ended: threading.Event) -> None:
+    while not server.started and not ended.wait(0.02):
+        pass
+
+
 def _run(
     server: uvicorn.Server,
     listening: socket.socket,
@@ -138,8 +143,7 @@ def _run(
         signal.signal(number, on_signal)
     api = threading.Thread(target=run_api, name="api", daemon=True)
     api.start()
-    while not server.started and not ended.wait(0.02):
-        pass
+    _wait_for_start(server, ended)
     if server.started and not server.should_exit:
         for worker in workers:
             worker.start()

@@ -1,6 +1,6 @@
 """Run a recipe through the whole service, as a person would: start it, upload, submit, watch, download, try the student.
 
-    python recipes/demo.py recipes/demo.yaml --synthesize 4800
+    python recipes/demo.py recipes/demo.yaml
     python recipes/demo.py recipes/mine.yaml --dataset train=rows.jsonl --model-root models
 
 Every step is a `cpd` command that is printed before it runs. The service is a child that stops when this process ends, however it
@@ -18,6 +18,8 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
 
 HERE = Path(__file__).resolve().parent
 CPD = Path(sys.executable).with_name("cpd")
@@ -38,7 +40,7 @@ def main() -> int:
     log = work / "service.log"
     started = time.monotonic()
     try:
-        datasets = dict(given.dataset) or synthesize(work / "data", given.synthesize, given.seed)
+        datasets = dict(given.dataset) or synthesize(work / "data", given.recipe)
         with service(work / "cpd-data", log, given.model_root) as environment:
             checkpoint = distil(given, datasets, work, environment)
     except (StepFailed, OSError) as failure:
@@ -54,7 +56,9 @@ def arguments():
     parser = argparse.ArgumentParser(description="Run a recipe through the whole service.")
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--dataset", action="append", default=[], type=split_and_file, metavar="SPLIT=FILE")
-    parser.add_argument("--synthesize", type=int, default=4800, metavar="ROWS", help="rows to make where no data is given")
+    parser.add_argument(
+        "--synthesize", type=int, default=4800, metavar="ROWS", help="rows to make where no data is given"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the rows that are made")
     parser.add_argument("--model-root", action="append", default=[], type=Path, help="folder with local models")
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="a new folder is made in it for each run")
@@ -69,8 +73,10 @@ def split_and_file(text):
     return split, Path(file)
 
 
-def synthesize(folder, rows, seed):
-    """The project's own data: seeded instruction tasks, the test split disjoint in values."""
+def synthesize(folder, recipe):
+    """The project's own data, as the recipe's `synthetic` names it: the test split is disjoint in values."""
+    asked = yaml.safe_load(recipe.read_text(encoding="utf-8"))["dataset"]["synthetic"]
+    rows, seed = asked["rows"], asked["seed"]
     run([sys.executable, "-m", "cpd_engine", "synthesize", "--rows", rows, "--seed", seed, "--out", folder])
     return {split: folder / f"{split}.jsonl" for split in ("train", "validation", "test")}
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from cpd_engine import checkpoint
 from cpd_engine.assessment import Exercise
 from cpd_engine.config import HubModel, LocalModel, StudentFromTeacher, TinyModel
-from cpd_engine.data.encode import Sample, encode, encode_prompts, end_id
+from cpd_engine.data.encode import Encoded, Sample, encode, encode_prompts, end_id
 from cpd_engine.data.records import Row, from_json, to_json
 from cpd_engine.data.source import SplitName, read_splits
 from cpd_engine.errors import DatasetInvalid
@@ -26,6 +26,8 @@ from cpd_engine.repro import numpy_generator
 from cpd_engine.stages.context import Run
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+# Without validation rows the last weights are taken; without these there is nothing to do or to show.
+REQUIRED: tuple[SplitName, ...] = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,24 +148,7 @@ def _encoded(
         split: encode(rows[split], tokenizer, template=config.template, max_length=length, overlong=config.overlong)
         for split in SPLITS
     }
-    train = encoded["train"]
-    dropped = Counter(data["dropped"])
-    for split in SPLITS:
-        dropped.update(encoded[split].dropped)
-    for split in ("train", "test"):
-        if not encoded[split].samples:
-            raise DatasetInvalid(f"no {split} row is left; dropped by reason: {dict(dropped)}; max_length is {length}")
-    plan(config, samples=len(train.samples))
-    _warn(run, data, sum(found.truncated for found in encoded.values()), dropped)
-    run.emit(
-        DataReady(
-            rows={split: len(encoded[split].samples) for split in SPLITS},
-            dropped=dict(sorted(dropped.items())),
-            prompt_tokens=sum(sample.prompt_length for sample in train.samples),
-            supervised_tokens=sum(sample.supervised for sample in train.samples),
-            sha256=data["sha256"],
-        )
-    )
+    _report(run, data, encoded, length)
     limits = {"validation": config.evaluation.validation_rows, "test": config.evaluation.test_rows}
     chosen = {
         split: _exercise(run, split, rows[split], encoded[split].samples, limits[split], tokenizer)
@@ -175,10 +160,32 @@ def _encoded(
         tokenizer=tokenizer,
         end=end_id(tokenizer, config.template),
         rows=rows["train"],
-        samples=train.samples,
+        samples=encoded["train"].samples,
         validation=chosen["validation"],
         test=chosen["test"],
         data=data,
+    )
+
+
+def _report(run: Run, data: Mapping[str, Any], encoded: Mapping[SplitName, Encoded], length: int) -> None:
+    """Say what the rows have become. Raises DatasetInvalid where none is left, and NothingToLearn."""
+    train = encoded["train"]
+    dropped = Counter(data["dropped"])
+    for split in SPLITS:
+        dropped.update(encoded[split].dropped)
+    for split in REQUIRED:
+        if not encoded[split].samples:
+            raise DatasetInvalid(f"no {split} row is left; dropped by reason: {dict(dropped)}; max_length is {length}")
+    plan(run.config, samples=len(train.samples))
+    _warn(run, data, sum(found.truncated for found in encoded.values()), dropped)
+    run.emit(
+        DataReady(
+            rows={split: len(encoded[split].samples) for split in SPLITS},
+            dropped=dict(sorted(dropped.items())),
+            prompt_tokens=sum(sample.prompt_length for sample in train.samples),
+            supervised_tokens=sum(sample.supervised for sample in train.samples),
+            sha256=data["sha256"],
+        )
     )
 
 

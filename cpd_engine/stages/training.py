@@ -58,8 +58,37 @@ def train_student(
     run: Run, prepared: Prepared, *, teacher: Path, base: Path, profile: DifficultyProfile, planned: Planned
 ) -> None:
     """Distil the student into trained/student, and train the twins that were asked for beside it."""
+    course = _student_course(run, prepared, profile, planned)
+    if not run.stands("trained/student"):
+        _train(
+            run,
+            prepared,
+            course,
+            "train",
+            base=base,
+            place=("train", ""),
+            into="trained/student",
+            lora=run.config.lora,
+            teacher=teacher,
+        )
+    for twin in run.config.evaluation.baselines:
+        if not run.stands(f"trained/{twin}"):
+            _train(
+                run,
+                prepared,
+                _twin(course),
+                "train",
+                base=base,
+                place=(twin, f"{twin}-"),
+                into=f"trained/{twin}",
+                lora=run.config.lora,
+            )
+
+
+def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, planned: Planned) -> Course:
+    """The planned epochs over the samples from easy to hard."""
     config = run.config
-    course = Course(
+    return Course(
         trained="student",
         samples=prepared.samples,
         order=profile.order,
@@ -77,30 +106,6 @@ def train_student(
         else frozenset(),
         seed=config.seed,
     )
-    if not run.stands("trained/student"):
-        _train(
-            run,
-            prepared,
-            course,
-            "train",
-            base=base,
-            place=("train", ""),
-            into="trained/student",
-            lora=config.lora,
-            teacher=teacher,
-        )
-    for twin in config.evaluation.baselines:
-        if not run.stands(f"trained/{twin}"):
-            _train(
-                run,
-                prepared,
-                _twin(course),
-                "train",
-                base=base,
-                place=(twin, f"{twin}-"),
-                into=f"trained/{twin}",
-                lora=config.lora,
-            )
 
 
 def _twin(student: Course) -> Course:
@@ -151,9 +156,12 @@ def _train(
         should_stop=run.should_stop,
         clock=run.clock,
     )
-    chosen = keeper.load_best(learner)
-    name = "teacher" if into == "teacher" else into.replace("/", "-")
-    with run.sealing(into, name, metrics=chosen.metrics if chosen else None) as draft:
+    _seal(run, course, learner, keeper.load_best(learner), into)
+
+
+def _seal(run: Run, course: Course, learner: Learner, chosen: Judgement | None, into: str) -> None:
+    """The learner's model, merged, and how it came about, as `into`."""
+    with run.sealing(into, into.replace("/", "-"), metrics=chosen.metrics if chosen else None) as draft:
         decoder = learner.decoder
         if decoder.adapter is not None:
             _save_adapter(decoder, draft / "adapter")
