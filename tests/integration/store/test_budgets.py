@@ -136,7 +136,9 @@ def test_a_crash_is_retried_after_its_delay(backend: Backend) -> None:
     crash(backend, hold, delay_s=30.0)
     row, event = job(backend, hold.job_id), events(backend, hold.job_id)[-1]
     assert row.not_before is not None
-    assert row.ring_at == row.not_before
+    assert row.ring_at is not None
+    # PostgreSQL reads its clock once for each column.
+    assert abs((row.ring_at - row.not_before).total_seconds()) < 0.001
     assert abs((row.not_before - event.at).total_seconds() - 30.0) < 2.0
     assert event.data["retry_in_s"] == 30.0
 
