@@ -65,7 +65,7 @@ def comparison(random: Random) -> Drawn:
 
 def number_sorting(random: Random) -> Drawn:
     """Ascending order."""
-    numbers = random.sample(range(10, 100), random.randint(2, 4))
+    numbers = random.sample(range(1, 20), random.randint(2, 4))
     return Drawn(values={"items": _listed([*map(str, numbers)])}, answer=_listed([*map(str, sorted(numbers))]))
 
 
@@ -90,7 +90,7 @@ def list_reversal(random: Random) -> Drawn:
 
 def table_lookup(random: Random) -> Drawn:
     """The number beside a name."""
-    names = random.sample(NAMES, random.randint(2, 4))
+    names = random.sample(NAMES, random.randint(2, 3))
     amounts = [str(random.randint(10, 99)) for _ in names]
     table = "\n".join(f"{name}: {amount}" for name, amount in zip(names, amounts, strict=True))
     asked = random.randrange(len(names))
@@ -99,7 +99,7 @@ def table_lookup(random: Random) -> Drawn:
 
 def table_search(random: Random) -> Drawn:
     """The name beside a word."""
-    names = random.sample(NAMES, random.randint(2, 4))
+    names = random.sample(NAMES, random.randint(2, 3))
     words = random.sample(WORDS, len(names))
     table = "\n".join(f"{name}: {word}" for name, word in zip(names, words, strict=True))
     asked = random.randrange(len(names))
@@ -124,7 +124,7 @@ def digit_reversal(random: Random) -> Drawn:
 
 def letter_replacement(random: Random) -> Drawn:
     """One letter for another, wherever it stands."""
-    letters = _spelled(random, 3, 5)
+    letters = _spelled(random, 3, 4)
     old = random.choice(letters)
     new = random.choice([letter for letter in LETTERS if letter != old])
     answer = " ".join(new if letter == old else letter for letter in letters)

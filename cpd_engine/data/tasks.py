@@ -125,7 +125,7 @@ TASKS: tuple[Task, ...] = (
         phrasings=(
             ("Replace every {old} by {new}.", "Letters: {text}"),
             ("Change each letter {old} to {new}: {text}", ""),
-            ("Put {new} wherever {old} stands.", "Letters: {text}"),
+            ("Where {old} stands, write {new}.", "Letters: {text}"),
         ),
     ),
     Task(

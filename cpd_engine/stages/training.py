@@ -188,6 +188,8 @@ def _save_adapter(decoder: Decoder, out: Path) -> None:
     """The adapter alone, as peft reads it; for any copy of the base model, so without the path of ours."""
     for config in decoder.adapter.peft_config.values():
         config.base_model_name_or_path = None
+        # A set, whose order would differ from process to process.
+        config.target_modules = sorted(config.target_modules)
     decoder.adapter.save_pretrained(out)
     # peft's model card is a form to fill in.
     (out / "README.md").unlink(missing_ok=True)

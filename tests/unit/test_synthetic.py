@@ -63,8 +63,7 @@ def _search(row: dict[str, str]) -> str:
 
 
 def _replacement(row: dict[str, str]) -> str:
-    first, second = _single_letters(row)
-    old, new = (second, first) if row["instruction"].startswith("Put") else (first, second)
+    old, new = _single_letters(row)
     return " ".join(_listed(row)).replace(old, new)
 
 
