@@ -56,10 +56,6 @@ def arguments():
     parser = argparse.ArgumentParser(description="Run a recipe through the whole service.")
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--dataset", action="append", default=[], type=split_and_file, metavar="SPLIT=FILE")
-    parser.add_argument(
-        "--synthesize", type=int, default=4800, metavar="ROWS", help="rows to make where no data is given"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the rows that are made")
     parser.add_argument("--model-root", action="append", default=[], type=Path, help="folder with local models")
     parser.add_argument("--work", type=Path, default=Path("build/demo"), help="a new folder is made in it for each run")
     parser.add_argument("--answers", type=int, default=2, help="answers to show side by side")
@@ -75,7 +71,9 @@ def split_and_file(text):
 
 def synthesize(folder, recipe):
     """The project's own data, as the recipe's `synthetic` names it: the test split is disjoint in values."""
-    asked = yaml.safe_load(recipe.read_text(encoding="utf-8"))["dataset"]["synthetic"]
+    asked = yaml.safe_load(recipe.read_text(encoding="utf-8"))["dataset"].get("synthetic")
+    if asked is None:
+        raise StepFailed(f"{recipe} names no synthetic rows: give data with --dataset train=FILE")
     rows, seed = asked["rows"], asked["seed"]
     run([sys.executable, "-m", "cpd_engine", "synthesize", "--rows", rows, "--seed", seed, "--out", folder])
     return {split: folder / f"{split}.jsonl" for split in ("train", "validation", "test")}

@@ -18,6 +18,13 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything that is loaded lies in the folder
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+PAPER = (
+    "Below is an instruction that describes a task.\n"
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
 
 
 def main() -> None:
@@ -27,6 +34,7 @@ def main() -> None:
     arguments.add_argument("--count", type=int, default=2, help="how many rows to show")
     given = arguments.parse_args()
 
+    logging.disable_progress_bar()
     rows = json.loads(given.samples.read_text())["data"]
     tokenizer = AutoTokenizer.from_pretrained(given.student)
     model = AutoModelForCausalLM.from_pretrained(given.student).eval()
@@ -34,20 +42,27 @@ def main() -> None:
     if not shown:
         sys.exit(f"{given.samples} holds no row with a teacher's answer")
     for number, row in enumerate(shown, start=1):
-        answer = generate(model, tokenizer, row["prompt"])
-        if not answer:
-            sys.exit("the student answered nothing")
+        answer = generate(model, tokenizer, row)
         print(f"\nprompt {number}:\n{textwrap.indent(row['prompt'].strip(), '  | ')}")
         print(f"  reference: {row['reference']}")
         print(f"  teacher:   {row['answers']['teacher']['text']}")
         print(f"  student:   {answer}")
 
 
-def generate(model, tokenizer, prompt):
-    """The student's answer to a prompt, by the generation settings that lie in its folder."""
-    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-    tokens = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+def generate(model, tokenizer, row):
+    """The student's answer to a row, by the generation settings that lie in its folder."""
+    inputs = tokenizer(render(tokenizer, row), return_tensors="pt", return_token_type_ids=False)
+    tokens = model.generate(**inputs)
     return tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+
+
+def render(tokenizer, row):
+    """The prompt as the job wrote it: by the tokenizer's chat template where it has one (`template: chat`), else by the paper's."""
+    if tokenizer.chat_template is None:
+        return PAPER.format(instruction=row["instruction"], input=row["input"])
+    content = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
+    turns = [{"role": "user", "content": content}]
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
 def spread(rows, count):

@@ -66,10 +66,12 @@ class AnswerView(Frozen):
 
 
 class SampleView(Frozen):
-    """A row of the test split with the answer of every model."""
+    """A row of the test split with the answer of every model. `instruction` and `input` are the parts of `prompt`."""
 
     row: int | str
     prompt: str
+    instruction: str = ""
+    input: str = ""
     reference: Any
     answers: dict[str, AnswerView]
 

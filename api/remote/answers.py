@@ -175,6 +175,8 @@ class Sample(Answer):
 
     row: int | str
     prompt: str
+    instruction: str = ""
+    input: str = ""
     reference: Any
     answers: dict[str, SampleAnswer]
 

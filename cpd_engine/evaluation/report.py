@@ -111,6 +111,9 @@ def samples(asked: Sequence[Asked], rows: Scores) -> Iterator[dict[str, Any]]:
         yield {
             "row": row.id,
             "prompt": f"{row.instruction}\n{row.input}".strip(),
+            # The parts apart, for whoever renders them by a template as the run did.
+            "instruction": row.instruction,
+            "input": row.input,
             "reference": row.references[0],
             "references": list(row.references),
             "answers": {subject: _answer(rows[subject][position]) for subject in SUBJECTS if subject in rows},

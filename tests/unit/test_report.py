@@ -131,6 +131,7 @@ def test_samples_show_the_answers_side_by_side() -> None:
 
     assert [line["row"] for line in lines] == ["row-0", "row-1", "row-2", "row-3"]
     assert lines[0]["prompt"] == "Add.\n3 and 4"
+    assert lines[0]["prompt"] == f"{lines[0]['instruction']}\n{lines[0]['input']}".strip()
     assert (lines[0]["reference"], lines[0]["references"]) == ("7", ["7", "seven"])
     assert list(lines[3]["answers"]) == ["teacher", "untouched", "student", "sft"]
     assert lines[3]["answers"]["student"] == {
