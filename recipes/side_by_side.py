@@ -38,27 +38,28 @@ def main() -> None:
     rows = json.loads(given.samples.read_text())["data"]
     tokenizer = AutoTokenizer.from_pretrained(given.student)
     model = AutoModelForCausalLM.from_pretrained(given.student).eval()
+    spec = json.loads((given.student / "manifest.json").read_text())["provenance"]["spec"]
     shown = spread([row for row in rows if "teacher" in row["answers"]], given.count)
     if not shown:
         sys.exit(f"{given.samples} holds no row with a teacher's answer")
     for number, row in enumerate(shown, start=1):
-        answer = generate(model, tokenizer, row)
+        answer = generate(model, tokenizer, render(tokenizer, row, spec["template"]))
         print(f"\nprompt {number}:\n{textwrap.indent(row['prompt'].strip(), '  | ')}")
         print(f"  reference: {row['reference']}")
         print(f"  teacher:   {row['answers']['teacher']['text']}")
         print(f"  student:   {answer}")
 
 
-def generate(model, tokenizer, row):
-    """The student's answer to a row, by the generation settings that lie in its folder."""
-    inputs = tokenizer(render(tokenizer, row), return_tensors="pt", return_token_type_ids=False)
+def generate(model, tokenizer, prompt):
+    """The student's answer, by the generation settings that lie in its folder."""
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
     tokens = model.generate(**inputs)
     return tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 
 
-def render(tokenizer, row):
-    """The prompt as the job wrote it: by the tokenizer's chat template where it has one (`template: chat`), else by the paper's."""
-    if tokenizer.chat_template is None:
+def render(tokenizer, row, template):
+    """The prompt as the job wrote it, by its `template`: the paper's, or the tokenizer's chat template."""
+    if template == "paper":
         return PAPER.format(instruction=row["instruction"], input=row["input"])
     content = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
     turns = [{"role": "user", "content": content}]

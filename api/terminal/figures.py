@@ -35,10 +35,10 @@ def number(value: float | None, digits: int) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """`p < .001` below a thousandth, else three digits."""
+    """Three digits; `–` where every pair is tied and nothing can be tested."""
     if value is None:
-        return "all pairs tied"
-    return "p < .001" if value < 0.001 else f"p = {value:.3f}".replace("0.", ".", 1)
+        return "–"
+    return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
 
 
 def moment(value: datetime | None) -> str:

@@ -30,21 +30,33 @@ def scores(report: Reported) -> RenderableType:
             values = report.scores[subject]
             cells = (number(values.get(metric), digits) for metric, _, digits in METRICS)
             table.add_row(label, count(report.steps.get(subject)), *cells, style="bold" if subject == "student" else "")
-    lines = [_comparison(comparison) for comparison in report.comparisons]
+    parts: list[RenderableType] = [table]
+    if report.comparisons:
+        parts.append(_comparisons(report.comparisons))
     if report.gap_closed:
         shares = ", ".join(f"{_NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
-        lines.append(f"share of the gap between untouched student and teacher that is closed: {shares}")
-    return Group(table, *(Text(line) for line in lines))
+        parts.append(Text(f"Share of the gap between untouched student and teacher that is closed: {shares}"))
+    return Group(*parts)
 
 
-def _comparison(pair: Comparison) -> str:
-    digits = 3 if pair.metric == "ce" else 2
-    low, high = pair.interval
-    return (
-        f"distilled student − {SUBJECTS.get(pair.subject, pair.subject)}, {_NAMES.get(pair.metric, pair.metric)}: "
-        f"{pair.difference:+.{digits}f} (95 % interval {low:+.{digits}f} … {high:+.{digits}f}; "
-        f"Wilcoxon signed-rank {p_value(pair.p_value)}, {count(pair.non_zero)} of {count(pair.rows)} pairs differ)"
-    )
+def _comparisons(pairs: Iterable[Comparison]) -> Table:
+    """The distilled student against each other model, paired by sample."""
+    title = "Distilled student − other, paired by sample (bootstrap interval, Wilcoxon signed-rank test)"
+    table = Table("other", "metric", title=title, title_justify="left")
+    for heading in ("difference", "95 % interval", "p", "pairs that differ"):
+        table.add_column(heading, justify="right")
+    for pair in pairs:
+        digits = 3 if pair.metric == "ce" else 2
+        low, high = pair.interval
+        table.add_row(
+            SUBJECTS.get(pair.subject, pair.subject),
+            _NAMES.get(pair.metric, pair.metric),
+            f"{pair.difference:+.{digits}f}",
+            f"{low:+.{digits}f} … {high:+.{digits}f}",
+            p_value(pair.p_value),
+            f"{count(pair.non_zero)} of {count(pair.rows)}",
+        )
+    return table
 
 
 def jobs(found: Iterable[Job]) -> Table:
