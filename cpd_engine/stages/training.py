@@ -11,7 +11,7 @@ import torch
 
 from cpd_engine import checkpoint
 from cpd_engine.assessment import assess
-from cpd_engine.config import LoraSpec, MixingSpec
+from cpd_engine.config import HubModel, LoraSpec, MixingSpec, StudentRef
 from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs
 from cpd_engine.evaluation.report import metrics_of
 from cpd_engine.events import Evaluated, Phase, Planned, Subject
@@ -164,7 +164,7 @@ def _seal(run: Run, course: Course, learner: Learner, chosen: Judgement | None, 
     with run.sealing(into, into.replace("/", "-"), metrics=chosen.metrics if chosen else None) as draft:
         decoder = learner.decoder
         if decoder.adapter is not None:
-            _save_adapter(decoder, draft / "adapter")
+            _save_adapter(decoder, run.config.student, draft / "adapter")
         save(merge_lora(decoder), draft)
         steps = {"steps": course.total_steps, "chosen": asdict(chosen) if chosen else None}
         checkpoint.write_json(draft / "training.json", steps)
@@ -184,13 +184,14 @@ def _learner(run: Run, course: Course, base: Path, lora: LoraSpec | None) -> Lea
     )
 
 
-def _save_adapter(decoder: Decoder, out: Path) -> None:
-    """The adapter alone, as peft reads it; for any copy of the base model, so without the path of ours."""
+def _save_adapter(decoder: Decoder, student: StudentRef, out: Path) -> None:
+    """The adapter alone, as peft reads it. Its base is named as the recipe names it, not by a path of this machine."""
     for config in decoder.adapter.peft_config.values():
-        config.base_model_name_or_path = None
+        config.base_model_name_or_path = student.hub if isinstance(student, HubModel) else "base-student"
         # A set, whose order would differ from process to process.
         config.target_modules = sorted(config.target_modules)
-    decoder.adapter.save_pretrained(out)
+    # Embeddings are never adapted here; peft's default asks the hub whether they have grown.
+    decoder.adapter.save_pretrained(out, save_embedding_layers=False)
     # peft's model card is a form to fill in.
     (out / "README.md").unlink(missing_ok=True)
 
