@@ -39,7 +39,6 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(given.student)
     model = AutoModelForCausalLM.from_pretrained(given.student).eval()
     spec = json.loads((given.student / "manifest.json").read_text())["provenance"]["spec"]
-    template = json.loads((given.student / "manifest.json").read_text())["provenance"]["spec"]["template"]
     shown = spread([row for row in rows if "teacher" in row["answers"]], given.count)
     if not shown:
         sys.exit(f"{given.samples} holds no row with a teacher's answer")
