@@ -87,7 +87,7 @@ class Learner:
             group["lr"] = turn.learning_rate
         self._loss.train()
         try:
-            sums, tokens, processed = self._accumulate(turn.samples, turn.objective, teacher)
+            sums, tokens, processed = self.accumulate(turn.samples, turn.objective, teacher)
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(
                 f"out of memory in step {self.step + 1} at micro-batches of {self._spec.micro_batch_size or len(turn.samples)} samples; "
@@ -108,7 +108,7 @@ class Learner:
         self.step += 1
         return StepValues(loss=loss, ce=ce, kd=kd, grad_norm=grad_norm, tokens=tokens, processed_tokens=processed)
 
-    def _accumulate(
+    def accumulate(
         self, samples: Sequence[Sample], objective: Objective, teacher: Teacher | None
     ) -> tuple[Tensor, int, int]:
         """Gradients and sums (loss, ce, kd) over all micro-batches, divided once by the supervised tokens of them all."""

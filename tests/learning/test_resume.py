@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from cpd_engine import pipeline
 from cpd_engine.config import RunConfig
@@ -95,15 +94,6 @@ def _in_process(config: RunConfig, out: Path, *, die_at: int | None = None) -> l
     return events
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.use_deterministic_algorithms(mode=False)
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_lora_with_dropout_dying_every_few_events_ends_like_an_unbroken_run(tmp_path: Path) -> None:
     spec = json.loads(recipe(tmp_path, lora=LORA, epochs=2, checkpoints={"every_steps": 2, "keep": 1}).read_text())
     config = RunConfig.model_validate_json(json.dumps(spec))
@@ -119,7 +109,6 @@ def test_lora_with_dropout_dying_every_few_events_ends_like_an_unbroken_run(tmp_
     _assert_same(out, events, tmp_path / "whole", whole_events)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_corrupt_newest_state_or_best_is_passed_over_with_a_warning(tmp_path: Path) -> None:
     spec = json.loads(recipe(tmp_path, teacher_sft=None, epochs=2).read_text())
     config = RunConfig.model_validate_json(json.dumps(spec))
@@ -137,7 +126,6 @@ def test_a_corrupt_newest_state_or_best_is_passed_over_with_a_warning(tmp_path: 
         _assert_same(out, events + resumed, tmp_path / "whole", whole_events)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_stop_in_the_middle_of_a_validation_is_obeyed_and_resumed(tmp_path: Path) -> None:
     spec = json.loads(recipe(tmp_path, teacher_sft=None, epochs=2).read_text())
     config = RunConfig.model_validate_json(json.dumps(spec))
