@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from cpd_engine.config import GenerationSpec
 from cpd_engine.data.encode import Ids, Sample
 from cpd_engine.data.records import Row
+from cpd_engine.errors import Diverged
 from cpd_engine.evaluation.text import exact_match, rouge_l
 from cpd_engine.generate import Answer, generate, row_seed
 from cpd_engine.models.decoder import Decoder
@@ -46,8 +48,10 @@ def assess(
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> list[RowScore]:
-    """Ask and score every row. Raises StopRequested."""
+    """Ask and score every row. Raises StopRequested, and Diverged where a model's loss is no number."""
     ce = cross_entropies(decoder, exercise.samples, runtime=runtime)
+    if bad := [sample.id for sample, loss in zip(exercise.samples, ce.sums, strict=True) if not math.isfinite(loss)]:
+        raise Diverged(f"the loss of {len(bad)} held-out rows is no number, such as that of {bad[0]}")
     with runtime.autocast():
         answers = generate(
             decoder,
