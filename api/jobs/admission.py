@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
@@ -12,12 +13,14 @@ from api.core.settings import Settings
 from api.datasets import queries as dataset_queries
 from api.datasets.tables import Dataset
 from api.jobs import queries
-from api.jobs.schemas import Bounds, EpochEstimate, Estimate, Remark
+from api.jobs.costs import cost
+from api.jobs.schemas import Bounds, Cost, EpochEstimate, Estimate, Remark
 from api.jobs.states import JobState
 from api.keys import queries as key_queries
 from cpd_engine import plan
 from cpd_engine.config import HubModel, LocalModel, RunConfig, StudentRef, TeacherRef
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
+from cpd_engine.events import Planned
 
 # Of the synthetic rows the engine keeps one share each for validation and test (cpd_engine.data.synthetic, which needs numpy).
 SYNTHETIC_SHARES = 12
@@ -47,8 +50,13 @@ def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Setti
     _check_models(spec, settings)
     data = _datasets(session, tenant_id, spec, hold=hold)
     samples = _samples(spec, data)
+    resolved = spec.resolved()
+
+    def price(planned: Planned) -> Cost | None:
+        return None if hold else cost(session, tenant_id, resolved, planned, data, settings)
+
     try:
-        return _planned(spec.resolved(), samples)
+        return _planned(resolved, samples, price)
     except NothingToLearn as error:
         raise ValidationFailed(str(error), param="alpha") from error
     except ConfigInvalid as error:
@@ -119,7 +127,7 @@ def _samples(spec: RunConfig, data: dict[str, Dataset]) -> int | None:
     return max(1, min(rows - held_out, most or rows))
 
 
-def _planned(resolved: RunConfig, samples: int | None) -> Estimate:
+def _planned(resolved: RunConfig, samples: int | None, price: Callable[[Planned], Cost | None]) -> Estimate:
     batch = resolved.optimizer.batch_size
     # Without a size only what holds for any is told; one batch stands in, and all that would depend on it is left out.
     made = plan.plan(resolved, samples=samples or batch)
@@ -130,7 +138,7 @@ def _planned(resolved: RunConfig, samples: int | None) -> Estimate:
         )
         return Estimate(
             samples=None, batch_size=batch, exact=False, floor=None, total_iterations=None, iterations=None, epochs=[],
-            warnings=warnings,
+            cost=None, warnings=warnings,
         )  # fmt: skip
     least, most = made.bounds
     return Estimate(
@@ -144,6 +152,7 @@ def _planned(resolved: RunConfig, samples: int | None) -> Estimate:
             EpochEstimate(**{name: getattr(epoch, name) for name in EpochEstimate.model_fields})
             for epoch in made.planned.epochs
         ],
+        cost=price(made.planned),
         warnings=warnings,
     )
 

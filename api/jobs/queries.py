@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, Select, Update, case, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -11,6 +12,7 @@ from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
 from api.core.db import now
+from api.events.tables import JobMetric
 from api.jobs.states import JobState
 from api.jobs.tables import IdempotencyKey, Job, Worker
 
@@ -79,3 +81,21 @@ def outlived_keys(tenant_id: str, keep_s: float) -> Delete:
 
 def _same_key(tenant_id: str, route: str, key: str) -> tuple[ColumnElement[bool], ...]:
     return IdempotencyKey.tenant_id == tenant_id, IdempotencyKey.route == route, IdempotencyKey.key == key
+
+
+def newest_pace(tenant_id: str) -> Select[dict[str, Any], float]:
+    """(resolved spec, mean tokens per second of the student's steps) of the tenant's newest job that succeeded."""
+    newest = (
+        select(Job.id)
+        .where(Job.tenant_id == tenant_id, Job.state == JobState.SUCCEEDED)
+        .order_by(Job.finished_at.desc(), Job.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    pace = (
+        select(func.avg(JobMetric.value))
+        .where(JobMetric.job_id == Job.id, JobMetric.name == "student/tokens_per_s")
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    return select(Job.resolved, pace.label("tokens_per_s")).where(Job.id == newest, pace.is_not(None))

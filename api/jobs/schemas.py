@@ -109,6 +109,22 @@ class Bounds(Frozen):
     most: int
 
 
+class Cost(Frozen):
+    """What the run will take, from shapes alone. Null where a model is known only to the hub.
+
+    The true duration lies between `duration_s` / `error_factor` and `duration_s` × `error_factor`; `assumptions` say what it rests on.
+    """
+
+    teacher_parameters: int | None
+    student_parameters: int | None
+    tokens: int
+    memory_bytes: int | None
+    disk_bytes: int | None
+    duration_s: float | None
+    error_factor: float
+    assumptions: tuple[str, ...]
+
+
 class Estimate(Frozen):
     """The plan of a run before anything is spent.
 
@@ -125,4 +141,5 @@ class Estimate(Frozen):
     total_iterations: int | None
     iterations: Bounds | None
     epochs: list[EpochEstimate]
+    cost: Cost | None
     warnings: list[Remark]

@@ -215,6 +215,19 @@ class Bounds(Answer):
     most: int
 
 
+class Cost(Answer):
+    """What a job will take; the true duration lies within a factor `error_factor` of `duration_s`. None where it is not known."""
+
+    teacher_parameters: int | None = None
+    student_parameters: int | None = None
+    tokens: int
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    duration_s: float | None = None
+    error_factor: float
+    assumptions: tuple[str, ...] = ()
+
+
 class Estimate(Answer):
     """The plan of a job and its warnings. What depends on data that has not been read is None."""
 
@@ -225,4 +238,5 @@ class Estimate(Answer):
     total_iterations: int | None = None
     iterations: Bounds | None = None
     epochs: tuple[EpochEstimate, ...] = ()
+    cost: Cost | None = None
     warnings: tuple[Remark, ...] = ()

@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.remote.answers import Estimate, Remark
-from api.terminal.figures import count, number
+from api.remote.answers import Cost, Estimate, Remark
+from api.terminal.figures import count, duration, number, size
 
 
 def plan(found: Estimate) -> RenderableType:
@@ -22,7 +22,7 @@ def plan(found: Estimate) -> RenderableType:
             *numbers,
             style="dim" if epoch.dead else "",
         )
-    return Group(table, *warnings(found.warnings))
+    return Group(table, *costs(found.cost), *warnings(found.warnings))
 
 
 def _title(found: Estimate) -> str:
@@ -41,3 +41,19 @@ def _title(found: Estimate) -> str:
 def warnings(found: tuple[Remark, ...]) -> list[Text]:
     """Warnings as lines."""
     return [Text(f"warning: {one.message} ({one.code})", style="yellow") for one in found]
+
+
+def costs(found: Cost | None) -> list[Text]:
+    """What it takes, and what that rests on; nothing where nothing is known."""
+    if found is None:
+        return []
+    if found.duration_s is None or found.memory_bytes is None or found.disk_bytes is None:
+        return [Text(f"about {count(found.tokens)} tokens; {'; '.join(found.assumptions)}")]
+    least, most = found.duration_s / found.error_factor, found.duration_s * found.error_factor
+    return [
+        Text(
+            f"about {duration(found.duration_s)} (between {duration(least)} and {duration(most)}), {size(found.memory_bytes)} of memory, "
+            f"{size(found.disk_bytes)} of disk, {count(found.tokens)} tokens"
+        ),
+        Text(f"assumed: {'; '.join(found.assumptions)}", style="dim"),
+    ]

@@ -10,6 +10,7 @@ import httpx
 from sqlalchemy import text
 
 from api.core.db import transaction
+from api.events.tables import JobMetric
 from api.jobs import transitions
 from api.jobs.moves import Failure
 from tests.backends import TENANT
@@ -209,6 +210,24 @@ def test_an_estimate_plans_each_epoch_and_queues_nothing(api: Api) -> None:
     assert api.owner.get("/v1/jobs").json()["data"] == []
 
 
+def test_an_estimate_tells_what_it_costs_and_learns_the_speed_from_a_job_that_succeeded(api: Api) -> None:
+    spec = SPEC | {"dataset": {"train": api.upload()}}
+    before = api.reader.post("/v1/jobs/estimate", json=spec).json()["cost"]
+
+    job_id = api.owner.post("/v1/jobs", json=spec).json()["id"]
+    hold = api.claim(job_id)
+    with transaction(api.backend.make) as session:
+        session.add(JobMetric(job_id=job_id, name="student/tokens_per_s", step=1, value=2000.0))
+        session.flush()
+        transitions.succeed(session, hold)
+    after = api.reader.post("/v1/jobs/estimate", json=spec).json()["cost"]
+
+    assert before["memory_bytes"] > 16 * before["student_parameters"]
+    assert after["error_factor"] < before["error_factor"]
+    # The training steps at the speed that the job reached, and the scoring before them.
+    assert 1.0 <= after["duration_s"] * 2000.0 / after["tokens"] < 1.5
+
+
 def test_a_job_s_warnings_come_with_its_answer_and_with_the_replay_of_it(api: Api) -> None:
     spec, headers = SPEC | {"preset": "paper"}, {"idempotency-key": "k-1"}
     answers = [api.owner.post("/v1/jobs", json=spec, headers=headers).json() for _ in range(2)]
@@ -224,3 +243,4 @@ def test_an_estimate_of_a_hub_data_set_says_what_it_cannot_know(api: Api) -> Non
     assert (unknown["samples"], unknown["total_iterations"], unknown["epochs"]) == (None, None, [])
     assert [warning["code"] for warning in unknown["warnings"]] == ["unknown_size"]
     assert capped["samples"] == 80
+    assert (unknown["cost"], capped["cost"]) == (None, None)

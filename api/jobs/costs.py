@@ -1,0 +1,99 @@
+"""What a plan will cost, as far as the models' shapes are known here: from the spec itself, or from a local model's config.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from api.core.settings import Settings
+from api.datasets.tables import Dataset
+from api.jobs import queries
+from api.jobs.schemas import Cost
+from cpd_engine.config import LocalModel, RunConfig, StudentFromTeacher, StudentRef, TeacherRef, TinyModel
+from cpd_engine.events import Planned
+from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, Shape, forecast, shape_of, tiny_shape, without_layers
+
+# Measured: prompt and response of a synthetic row.
+SYNTHETIC_CHARACTERS = 75
+CONFIG_LIMIT_BYTES = 1 << 20
+
+
+def cost(
+    session: Session,
+    tenant_id: str,
+    spec: RunConfig,
+    planned: Planned,
+    data: Mapping[str, Dataset],
+    settings: Settings,
+) -> Cost | None:
+    """The forecast of `planned`; None where only the hub knows how long the rows are."""
+    characters = _characters(spec, planned.samples, data)
+    if characters is None:
+        return None
+    teacher, student = _shapes(spec, settings)
+    made = forecast(
+        spec,
+        planned,
+        teacher=teacher,
+        student=student,
+        characters=characters,
+        flops_per_s=_reached(session, tenant_id, settings),
+    )
+    return Cost(**{name: getattr(made, name) for name in Cost.model_fields})
+
+
+def _characters(spec: RunConfig, samples: int, data: Mapping[str, Dataset]) -> int | None:
+    """Text of `samples` training rows."""
+    if spec.dataset.synthetic is not None:
+        return SYNTHETIC_CHARACTERS * samples
+    if "train" not in data:
+        return None
+    train = data["train"]
+    counted = train.report["characters"]
+    characters: int = counted["prompt"] + counted["response"]
+    return round(characters * samples / max(train.rows, 1))
+
+
+def _shapes(spec: RunConfig, settings: Settings) -> tuple[Shape | None, Shape | None]:
+    teacher = _shape(spec.teacher, settings)
+    if isinstance(spec.student, StudentFromTeacher):
+        return teacher, without_layers(teacher, spec.student.drop_layers) if teacher else None
+    return teacher, _shape(spec.student, settings)
+
+
+def _shape(reference: TeacherRef | StudentRef, settings: Settings) -> Shape | None:
+    match reference:
+        case TinyModel():
+            return tiny_shape(reference)
+        case LocalModel(local=name):
+            return next((shape for root in settings.model_roots if (shape := _read_shape(root, name))), None)
+        case _:
+            return None
+
+
+def _read_shape(root: Path, name: str) -> Shape | None:
+    """Of the model `name` under `root`; None where there is none, it is not under the root, or it cannot be read."""
+    path = (root / name / "config.json").resolve()
+    if not path.is_relative_to(root.resolve()):
+        return None
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(CONFIG_LIMIT_BYTES))
+    except (OSError, ValueError):
+        return None
+    return shape_of(found) if isinstance(found, dict) else None
+
+
+def _reached(session: Session, tenant_id: str, settings: Settings) -> float | None:
+    """Operations per second of the tenant's newest job that succeeded and whose models' shapes are known."""
+    row = session.execute(queries.newest_pace(tenant_id)).first()
+    if row is None:
+        return None
+    spec = RunConfig.model_validate_json(json.dumps(row.resolved))
+    teacher, student = _shapes(spec, settings)
+    if teacher is None or student is None:
+        return None
+    return float(row.tokens_per_s) * (FORWARD_FLOPS * teacher.parameters + TRAINING_FLOPS * student.parameters)
