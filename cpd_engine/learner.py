@@ -74,6 +74,9 @@ class Learner:
         if gradient_checkpointing:
             decoder.checkpoint_gradients(enabled=True)
         self.decoder = decoder
+        # Loaded weights are views of a mapped file, at whatever offset it gives them; the bits of a product may depend on that.
+        for parameter in decoder.model.parameters():
+            parameter.data = parameter.data.clone()
         self.step = 0
         self._spec = spec
         self._runtime = runtime

@@ -45,6 +45,7 @@ def train(
                 pace.restart()
             if step > 0 and keeper.due(step):
                 keeper.save(learner, epoch)
+                pace.restart()
             if should_stop():
                 raise StopRequested  # noqa: TRY301 - one place that seals, whoever asked to stop
             turn = next(turns, None)

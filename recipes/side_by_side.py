@@ -43,16 +43,19 @@ def main() -> None:
     if not shown:
         sys.exit(f"{given.samples} holds no row with a teacher's answer")
     for number, row in enumerate(shown, start=1):
-        answer = generate(model, tokenizer, render(tokenizer, row, spec["template"]))
+        answer = generate(model, tokenizer, row, spec["template"])
         print(f"\nprompt {number}:\n{textwrap.indent(row['prompt'].strip(), '  | ')}")
         print(f"  reference: {row['reference']}")
         print(f"  teacher:   {row['answers']['teacher']['text']}")
         print(f"  student:   {answer}")
 
 
-def generate(model, tokenizer, prompt):
-    """The student's answer, by the generation settings that lie in its folder."""
-    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+def generate(model, tokenizer, row, template):
+    """The student's answer to a row, by the generation settings that lie in its folder."""
+    prompt = render(tokenizer, row, template)
+    # A chat template writes its own first token.
+    own_start = template == "paper"
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False, add_special_tokens=own_start)
     tokens = model.generate(**inputs)
     return tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 

@@ -22,6 +22,7 @@ from api.terminal.figures import moment
 from api.terminal.operator import settings_from
 from api.terminal.options import AsJson, DataDir
 from api.terminal.output import complain, hint, print_json, print_json_list, stdout
+from api.terminal.tables import whole
 
 app = typer.Typer(name="keys", help="API keys, for whoever runs the service.", no_args_is_help=True)
 
@@ -101,7 +102,7 @@ def _scopes(words: Iterable[str]) -> list[Scope]:
 
 
 def _table(found: list[KeyView]) -> Table:
-    table = Table("prefix", "name", "tenant", "scopes", "created", "expires", "revoked")
+    table = Table(whole("prefix", 12), "name", "tenant", "scopes", "created", "expires", "revoked")
     for key in found:
         times = (moment(key.created_at), moment(key.expires_at), moment(key.revoked_at))
         table.add_row(key.prefix, key.name, key.tenant, ", ".join(key.scopes), *times)

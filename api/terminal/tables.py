@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from api.remote.answers import BadRow, Checkpoint, Dataset, Job, Sample
@@ -35,33 +35,38 @@ def scores(report: Reported) -> RenderableType:
         parts.append(_comparisons(report.comparisons))
     if report.gap_closed:
         shares = ", ".join(f"{_NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
-        parts.append(Text(f"Share of the gap between untouched student and teacher that is closed: {shares}"))
+        parts.append(Text(f"Share of the gap from untouched student to teacher that is closed: {shares}"))
     return Group(*parts)
 
 
 def _comparisons(pairs: Iterable[Comparison]) -> Table:
-    """The distilled student against each other model, paired by sample."""
-    title = "Distilled student − other, paired by sample (bootstrap interval, Wilcoxon signed-rank test)"
-    table = Table("other", "metric", title=title, title_justify="left")
-    for heading in ("difference", "95 % interval", "p", "pairs that differ"):
-        table.add_column(heading, justify="right")
+    """The distilled student against each other model, paired by sample. Fits a terminal of 80 columns."""
+    title = "Distilled student − other, paired by sample; p by Wilcoxon signed rank"
+    table = Table("other", "metric", title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("difference", "95 % interval", "p", "pairs differ"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for pair in pairs:
         digits = 3 if pair.metric == "ce" else 2
         low, high = pair.interval
         table.add_row(
-            SUBJECTS.get(pair.subject, pair.subject),
+            SUBJECTS.get(pair.subject, pair.subject).removesuffix(" student"),
             _NAMES.get(pair.metric, pair.metric),
             f"{pair.difference:+.{digits}f}",
             f"{low:+.{digits}f} … {high:+.{digits}f}",
             p_value(pair.p_value),
-            f"{count(pair.non_zero)} of {count(pair.rows)}",
+            f"{count(pair.non_zero)}/{count(pair.rows)}",
         )
     return table
 
 
+def whole(heading: str, width: int) -> Column:
+    """A column of ids, which people copy: never cut, however narrow the terminal."""
+    return Column(heading, min_width=width, no_wrap=True)
+
+
 def jobs(found: Iterable[Job]) -> Table:
     """A list of jobs."""
-    table = Table("job", "name", "state", "phase", "progress", "created")
+    table = Table(whole("job", 36), "name", "state", "phase", "progress", "created")
     for job in found:
         table.add_row(job.id, job.name or "–", state(job), job.phase or "–", _fraction(job), moment(job.created_at))
     return table
@@ -114,7 +119,7 @@ def checkpoints(found: Iterable[Checkpoint]) -> Table:
 
 def datasets(found: Iterable[Dataset]) -> Table:
     """A list of data sets."""
-    table = Table("data set", "name", "format", "rows", "bad rows", "size", "created")
+    table = Table(whole("data set", 35), "name", "format", "rows", "bad rows", "size", "created")
     for dataset in found:
         rows, bad = count(dataset.rows), count(dataset.bad_rows)
         table.add_row(

@@ -107,7 +107,7 @@ def table_search(random: Random) -> Drawn:
 
 
 def _spelled(random: Random, least: int, most: int) -> list[str]:
-    return [random.choice(LETTERS) for _ in range(random.randint(least, most))]
+    return random.sample(LETTERS, random.randint(least, most))
 
 
 def letter_reversal(random: Random) -> Drawn:

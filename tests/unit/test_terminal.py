@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from api.jobs.states import JobState
-from api.remote.answers import Event
+from api.remote.answers import Event, Job
 from api.remote.trouble import BadInput
 from api.terminal import figures, tables
 from api.terminal.data_commands import examine
@@ -119,7 +119,7 @@ def test_the_live_display_draws_what_stands() -> None:
 
 def text_of(renderable: Any) -> str:
     written = io.StringIO()
-    Console(file=written, width=200).print(renderable)
+    Console(file=written, width=80).print(renderable)
     return written.getvalue()
 
 
@@ -152,8 +152,15 @@ def test_the_table_of_scores_has_every_model_its_steps_and_how_sure_the_differen
     assert [next(name for name in order if name in row) for row in rows[:4]] == order
     assert "Scores on 500 test samples" in text
     [against] = [line for line in text.splitlines() if "+5.00" in line]
-    assert all(part in against for part in ("CE-only student", "exact match", "+1.20 … +8.80", "< .001", "77 of 500"))
-    assert "exact match 60%" in text
+    assert all(part in against for part in ("CE-only", "exact match", "+1.20 … +8.80", "< .001", "77/500"))
+    assert "exact match 60%" in " ".join(text.split())
+
+
+def test_an_id_is_never_cut_in_a_narrow_terminal() -> None:
+    job = Job.model_validate(
+        {"id": "job_" + "f" * 32, "name": "n" * 60, "state": "running", "created_at": "2026-01-01T00:00:00Z"}
+    )
+    assert job.id in text_of(tables.jobs([job]))
 
 
 @pytest.mark.parametrize(
