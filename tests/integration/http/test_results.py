@@ -117,7 +117,8 @@ def test_a_job_shows_its_scores_where_it_is_listed_and_where_it_is_read(api: Api
 def sample(number: int) -> dict[str, Any]:
     text = "“ü”\u2028" * number
     answer = {"text": text, "exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "finish_reason": "eos", "tokens": number}
-    return {"row": f"row-{number}", "prompt": "p", "reference": "r", "answers": {"student": answer}}
+    asked = {"prompt": "p\nq", "instruction": "p", "input": "q", "reference": "r"}
+    return {"row": f"row-{number}"} | asked | {"answers": {"student": answer}}
 
 
 def test_samples_are_read_page_by_page_from_the_report(api: Api) -> None:

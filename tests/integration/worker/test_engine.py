@@ -15,13 +15,14 @@ from tests.integration.worker.fleet import Fleet, engine_of, gone
 SPEC: dict[str, Any] = {
     "teacher": {"tiny": "gpt2", "layers": 1, "hidden": 32, "heads": 2, "vocabulary": 400},
     "student": {"tiny": "gpt2", "layers": 1, "hidden": 32, "heads": 2, "vocabulary": 400, "seed": 1},
-    "dataset": {"synthetic": {"rows": 200}},
+    # Long enough to be killed twice on the way, and every state kept, so that none is gone before the worker has stored it.
+    "dataset": {"synthetic": {"rows": 1200}},
     "epochs": 2,
     "threads": 1,
-    "optimizer": {"batch_size": 8},
+    "optimizer": {"batch_size": 4},
     "max_length": 128,
     "evaluation": {"validation_rows": 4, "test_rows": 4, "generation": {"max_new_tokens": 4}},
-    "checkpoints": {"every_steps": 3, "keep": 2},
+    "checkpoints": {"every_steps": 10, "keep": 100},
 }
 
 

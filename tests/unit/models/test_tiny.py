@@ -32,7 +32,7 @@ def test_a_tiny_model_loads_with_plain_transformers_and_computes_the_same(kind: 
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.model_type == kind
-    assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".safetensors"}
+    assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".safetensors", ".jinja"}
     for text in (TEXTS[0], "Ünï© ≠ \n\n 1234 </s>"):
         ids = tokenizer(text, return_tensors="pt").input_ids
         assert tokenizer.decode(ids[0]) == text
