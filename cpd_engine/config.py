@@ -285,6 +285,13 @@ class RunConfig(Frozen):
     name: Name | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
 
+    @model_validator(mode="after")
+    def _layers_remain(self) -> RunConfig:
+        match self.teacher, self.student:
+            case TinyModel(layers=layers), StudentFromTeacher(drop_layers=dropped) if dropped >= layers:
+                raise ValueError("student.drop_layers must leave at least one of the teacher's layers")
+        return self
+
     def resolved(self) -> RunConfig:
         """The same run with every `None` that the preset decides filled in. Idempotent."""
         preset = PRESETS[self.preset]

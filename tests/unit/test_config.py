@@ -60,6 +60,7 @@ def test_every_preset_resolves_fully_and_survives_its_own_json(preset: str) -> N
         ({"teacher": {"from": "teacher", "drop_layers": 1}}, "teacher"),
         ({"student": {"from": "teacher", "drop_layers": 0}}, "student.from.drop_layers"),
         ({"student": {"tiny": "llama", "hidden": 128, "heads": 3}}, "student.tiny"),
+        ({"teacher": {"tiny": "llama", "layers": 3}, "student": {"from": "teacher", "drop_layers": 3}}, ""),
         ({"dataset": {}}, "dataset"),
         ({"dataset": {"train": "a", "synthetic": {}}}, "dataset"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
