@@ -17,12 +17,20 @@ TRAINED_BYTES = 16
 # Floating-point operations per parameter and token: forward 2, backward 4.
 FORWARD_FLOPS = 2
 TRAINING_FLOPS = 6
-# Without a finished job to learn from, one CPU core's share of its peak that small decoders reach here.
+# Without a finished job to learn from. Two CPU cores reached 3.3e10 on the tiny models of recipes/demo.yaml (one thread) and 9.6e10
+# on recipes/smollm2.yaml; a GPU reaches far more, so the error is wide.
 ASSUMED_FLOPS_PER_S = 2e10
 ASSUMED_ERROR = 10.0
+# At the speeds that the two reached themselves, the forecast came out at 0.93 and 1.35 of the time they took. Chosen to cover both; the
+# assumed speed gave 1.5 and 6.5 times.
 LEARNED_ERROR = 1.5
-# Characters of English text per token, for data that no tokenizer has read yet.
+# Text that no tokenizer has read yet: English by a large vocabulary, and by one trained on the data (2.3 on the demo's rows).
 CHARACTERS_PER_TOKEN = 4.0
+TINY_CHARACTERS_PER_TOKEN = 2.3
+# What a template adds to a row, EOS included: the paper's 166 characters; a large model's chat template, often with a system prompt.
+PAPER_CHARACTERS = 166
+CHAT_TOKENS = 20
+TINY_CHAT_TOKENS = 3
 # Activations kept per layer and token for backward, in multiples of the hidden size (attention, MLP, norms).
 ACTIVATIONS_PER_LAYER = 34
 
@@ -32,9 +40,9 @@ class Shape:
     """What the cost of a decoder depends on."""
 
     parameters: int
+    layer_parameters: int
     hidden: int
     layers: int
-    vocabulary: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +59,18 @@ class Forecast:
     assumptions: tuple[str, ...]
 
 
-def tiny_shape(ref: TinyModel) -> Shape:
-    """The shape of a model that `models.tiny` will build; within 2 % of its true parameter count."""
-    per_layer = 12 * ref.hidden**2 + 4 * ref.hidden
-    return Shape(
-        parameters=ref.layers * per_layer + 2 * ref.vocabulary * ref.hidden,
-        hidden=ref.hidden,
-        layers=ref.layers,
-        vocabulary=ref.vocabulary,
-    )
+def tiny_shape(ref: TinyModel, positions: int) -> Shape:
+    """The shape of a model that `models.tiny` will build, `positions` long, if the text fills its vocabulary."""
+    told: dict[str, Any] = {"vocab_size": ref.vocabulary, "model_type": ref.tiny}
+    if ref.tiny == "gpt2":
+        told |= {"n_embd": ref.hidden, "n_layer": ref.layers, "n_positions": positions}
+    else:
+        told |= {"hidden_size": ref.hidden, "num_hidden_layers": ref.layers, "num_attention_heads": ref.heads}
+        told |= {"intermediate_size": 16 * -(-ref.hidden * 8 // 48), "tie_word_embeddings": True}
+    shape = shape_of(told)
+    if shape is None:
+        raise ValueError(f"a tiny {ref.tiny} has no known shape")
+    return shape
 
 
 def shape_of(model_config: Mapping[str, Any]) -> Shape | None:
@@ -76,7 +87,7 @@ def shape_of(model_config: Mapping[str, Any]) -> Shape | None:
         per_layer = _llama_layer(model_config, hidden)
         tied = bool(model_config.get("tie_word_embeddings", False))
         embedding = vocabulary * hidden * (1 if tied else 2) + hidden
-    return Shape(parameters=layers * per_layer + embedding, hidden=hidden, layers=layers, vocabulary=vocabulary)
+    return Shape(parameters=layers * per_layer + embedding, layer_parameters=per_layer, hidden=hidden, layers=layers)
 
 
 def _llama_layer(model_config: Mapping[str, Any], hidden: int) -> int:
@@ -91,14 +102,22 @@ def _llama_layer(model_config: Mapping[str, Any], hidden: int) -> int:
 
 def without_layers(shape: Shape, dropped: int) -> Shape:
     """The shape that remains when `dropped` layers are taken out."""
-    outside = 2 * shape.vocabulary * shape.hidden
-    per_layer = max(shape.parameters - outside, 0) // max(shape.layers, 1)
     return Shape(
-        parameters=shape.parameters - dropped * per_layer,
+        parameters=shape.parameters - dropped * shape.layer_parameters,
+        layer_parameters=shape.layer_parameters,
         hidden=shape.hidden,
         layers=shape.layers - dropped,
-        vocabulary=shape.vocabulary,
     )
+
+
+def _row_tokens(config: RunConfig, characters_per_row: float) -> tuple[float, str]:
+    """Tokens of an average row as the models will see it, and the assumption in words."""
+    tiny = isinstance(config.teacher, TinyModel)
+    per_token = TINY_CHARACTERS_PER_TOKEN if tiny else CHARACTERS_PER_TOKEN
+    chat = TINY_CHAT_TOKENS if tiny else CHAT_TOKENS
+    added = PAPER_CHARACTERS / per_token if config.template == "paper" else chat
+    told = f"{per_token:g} characters per token, {added:.0f} tokens of template"
+    return min(characters_per_row / per_token + added, float(config.max_length)), told
 
 
 def forecast(
@@ -110,13 +129,16 @@ def forecast(
     characters: int,
     flops_per_s: float | None = None,
 ) -> Forecast:
-    """The cost of `planned`. `characters`: text of all training rows; `flops_per_s`: what earlier jobs reached on these workers."""
-    assumptions = [f"{CHARACTERS_PER_TOKEN:g} characters per token"]
+    """The cost of `planned`. `characters`: text of all training rows; `flops_per_s`: what earlier jobs reached on these workers.
+
+    The time is that of scoring and training; validation and the final evaluation are left out.
+    """
+    per_row, told = _row_tokens(config, characters / max(planned.samples, 1))
+    assumptions = [told, "time of evaluation left out"]
     if flops_per_s is None:
         assumptions.append(f"{ASSUMED_FLOPS_PER_S:.0e} operations per second: no finished job to learn from yet")
     if teacher is None or student is None:
         assumptions.append("the shape of a model on the hub is known once a worker has fetched it")
-    per_row = characters / CHARACTERS_PER_TOKEN / max(planned.samples, 1)
     visits = planned.total_iterations * planned.batch_size
     return Forecast(
         teacher_parameters=teacher.parameters if teacher else None,

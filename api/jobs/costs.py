@@ -16,8 +16,8 @@ from cpd_engine.config import LocalModel, RunConfig, StudentFromTeacher, Student
 from cpd_engine.events import Planned
 from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, Shape, forecast, shape_of, tiny_shape, without_layers
 
-# Measured: prompt and response of a synthetic row.
-SYNTHETIC_CHARACTERS = 75
+# Mean of instruction, input and output of a synthetic row; tests/unit/test_forecast.py counts them.
+SYNTHETIC_CHARACTERS = 52
 CONFIG_LIMIT_BYTES = 1 << 20
 
 
@@ -58,16 +58,17 @@ def _characters(spec: RunConfig, samples: int, data: Mapping[str, Dataset]) -> i
 
 
 def _shapes(spec: RunConfig, settings: Settings) -> tuple[Shape | None, Shape | None]:
-    teacher = _shape(spec.teacher, settings)
+    positions = spec.max_length + spec.evaluation.generation.max_new_tokens
+    teacher = _shape(spec.teacher, settings, positions)
     if isinstance(spec.student, StudentFromTeacher):
         return teacher, without_layers(teacher, spec.student.drop_layers) if teacher else None
-    return teacher, _shape(spec.student, settings)
+    return teacher, _shape(spec.student, settings, positions)
 
 
-def _shape(reference: TeacherRef | StudentRef, settings: Settings) -> Shape | None:
+def _shape(reference: TeacherRef | StudentRef, settings: Settings, positions: int) -> Shape | None:
     match reference:
         case TinyModel():
-            return tiny_shape(reference)
+            return tiny_shape(reference, positions)
         case LocalModel(local=name):
             return next((shape for root in settings.model_roots if (shape := _read_shape(root, name))), None)
         case _:

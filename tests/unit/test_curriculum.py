@@ -161,7 +161,7 @@ def test_ce_scores_are_mean_and_sum_over_supervised_tokens() -> None:
     assert all(math.isnan(s[2]) for s in (mean, total, teacher))
 
 
-def test_a_million_samples_are_planned_in_linear_memory_and_keep_their_order() -> None:
+def test_the_subsets_of_a_million_samples_grow_strictly() -> None:
     values = np.random.default_rng(0).gamma(2.0, 1.0, 1_000_000)
     sizes = subset_sizes(DifficultyProfile.from_scores(values), 20)
     assert all(a < b for a, b in itertools.pairwise(sizes))
