@@ -109,10 +109,39 @@ class StudentFromTeacher(Frozen):
     )
 
 
+CacheMode = Literal["auto", "memory", "disk", "off"]
+
+
+class TeacherOnce(Frozen):
+    """How the teacher's states are kept, so that its body runs once per sample and then leaves memory.
+
+    `cache`: where the last hidden states at supervised positions are kept; exact at every temperature. `auto` takes the disk, where
+    other jobs on the same teacher and data find them, else memory, else `off`, by what there is room for and whether it saves anything.
+    `top_k`: keep only the k largest logits of each position, log Z at every scheduled temperature and one bucket for the rest; far
+    smaller, and approximate.
+    """
+
+    cache: CacheMode = "auto"
+    top_k: Annotated[int, Field(ge=1, le=65536)] | None = None
+
+
+class HubTeacher(HubModel, TeacherOnce):
+    """A teacher on the operator's hub."""
+
+
+class LocalTeacher(LocalModel, TeacherOnce):
+    """A teacher under one of the operator's model folders."""
+
+
+class TinyTeacher(TinyModel, TeacherOnce):
+    """A small teacher with fresh weights."""
+
+
 def _which_model(value: Any) -> str | None:
     """The key that tells the kinds of model reference apart, so that an error names one kind only."""
+    kinds = {HubModel: "hub", LocalModel: "local", TinyModel: "tiny", StudentFromTeacher: "from"}
     if isinstance(value, BaseModel):
-        return {HubModel: "hub", LocalModel: "local", TinyModel: "tiny", StudentFromTeacher: "from"}.get(type(value))
+        return next((tag for kind, tag in kinds.items() if isinstance(value, kind)), None)
     keys = value if isinstance(value, dict) else ()
     return next((tag for tag in ("hub", "local", "tiny", "from") if tag in keys), None)
 
@@ -123,7 +152,8 @@ _WHICH = Discriminator(
     custom_error_message="Name a model as {hub, revision}, {local}, {tiny, …} or, for the student, {from: teacher, drop_layers}",
 )
 TeacherRef = Annotated[
-    Annotated[HubModel, Tag("hub")] | Annotated[LocalModel, Tag("local")] | Annotated[TinyModel, Tag("tiny")], _WHICH
+    Annotated[HubTeacher, Tag("hub")] | Annotated[LocalTeacher, Tag("local")] | Annotated[TinyTeacher, Tag("tiny")],
+    _WHICH,
 ]
 StudentRef = Annotated[
     Annotated[HubModel, Tag("hub")]
@@ -191,7 +221,10 @@ class OptimizerSpec(Frozen):
     eps: Annotated[float, Field(gt=0.0, le=1e-2)] = 1e-8
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = 1.0
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
+    # What goes through the model together: at most so many samples, and at most so many tokens, padding included. None: as many as
+    # memory is sure to hold. Neither changes the result; running out of memory halves it and goes on.
     micro_batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+    micro_batch_tokens: Annotated[int, Field(ge=16, le=2**24)] | None = None
 
 
 class LoraSpec(Frozen):
@@ -239,6 +272,17 @@ class CheckpointSpec(Frozen):
     keep: Annotated[int, Field(ge=1, le=100)] = 2
 
 
+class ResourceSpec(Frozen):
+    """What a job runs on: `gpus` processes on each of `nodes` machines, one per GPU (on a machine without, that many CPU processes).
+
+    `sharding`: `none` copies the student to every process (DDP), `full` splits weights, gradients and optimizer (FSDP2).
+    """
+
+    gpus: Annotated[int, Field(ge=1, le=64)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    sharding: Literal["none", "full"] = "none"
+
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
@@ -268,6 +312,8 @@ class RunConfig(Frozen):
     min_fraction: Fraction = 0.0
     difficulty: Difficulty | None = None
     subset_repeat: Annotated[int, Field(ge=1, le=1000)] | None = None
+    # Rank the samples anew after every so many epochs, by the cross-entropy seen in training (paper 6.2).
+    refresh_every: Annotated[int, Field(ge=1, le=1000)] | None = None
 
     optimizer: OptimizerSpec = OptimizerSpec()
     lora: LoraSpec | None = None
@@ -278,6 +324,7 @@ class RunConfig(Frozen):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    resources: ResourceSpec = ResourceSpec()
 
     teacher_sft: TeacherSft | None = None
     evaluation: EvaluationSpec = EvaluationSpec()
