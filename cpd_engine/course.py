@@ -18,7 +18,7 @@ from cpd_engine.config import MixingSpec, OptimizerSpec
 from cpd_engine.data.batches import epoch_batches
 from cpd_engine.data.encode import Sample
 from cpd_engine.events import EpochPlan, Trained
-from cpd_engine.kernel import Objective
+from cpd_engine.objective import Objective
 from cpd_engine.repro import derived_seed
 
 _UNMIXED = MixingSpec(kind="fixed", value=0.0)

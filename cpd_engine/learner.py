@@ -7,27 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpd_engine.config import OptimizerSpec
 from cpd_engine.course import Turn
-from cpd_engine.data.batches import Batch, collate, micro_batches
+from cpd_engine.data.batches import Batch, pack, pad, parts
 from cpd_engine.data.encode import Sample
 from cpd_engine.errors import Diverged, OutOfDeviceMemory
-from cpd_engine.kernel import (
-    Head,
-    Objective,
-    Sums,
-    head_of,
-    supervised_hidden,
-    supervised_targets,
-    token_losses,
-)
+from cpd_engine.kernel import token_losses
 from cpd_engine.models.decoder import Decoder
-from cpd_engine.runtime import Runtime
-from cpd_engine.teacher import Teacher
+from cpd_engine.objective import Objective, Taught, TopK
+from cpd_engine.projection import Workspace, head_of
+from cpd_engine.repro import capture_state, restore_state
+from cpd_engine.runtime import Runtime, out_of_memory
+from cpd_engine.teacher import Teaches
+
+# What goes through the model together unless the spec says otherwise: enough to keep any device busy.
+MICRO_BATCH_TOKENS = 8192
 
 
 class LossModule(nn.Module):
@@ -37,30 +34,46 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = decoder.model
         self._decoder = decoder
+        self._workspace = Workspace()
 
     def forward(
-        self, batch: Batch, objective: Objective, teacher_ND: Tensor | None = None, teacher_head: Head | None = None
-    ) -> Sums:
-        """Sums over the supervised tokens of the batch."""
-        hidden_BTD = self._decoder.hidden(batch.input_ids, batch.attention_mask)
-        return token_losses(
-            supervised_hidden(hidden_BTD, batch.supervised),
+        self, batch: Batch, objective: Objective, teacher: Taught | TopK | None, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """scale · loss, CE and tau²·D summed over the N supervised tokens of the batch, and the CE of each [N]."""
+        found = token_losses(
+            self._decoder.states(batch),
             head_of(self._decoder),
-            supervised_targets(batch.input_ids, batch.supervised),
+            batch.targets,
             objective,
-            teacher_ND=teacher_ND,
-            teacher_head=teacher_head,
+            teacher=teacher,
+            scale=scale,
+            workspace=self._workspace,
         )
+        return found.loss, found.ce, found.kd, found.ce_N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepValues:
-    """Of one optimizer step; losses in nats per supervised token, the gradient's norm before clipping."""
+    """Of one optimizer step; losses in nats per supervised token, the gradient's norm before clipping.
+
+    `sample_ce`: nats per supervised token of each of the turn's samples, before the step.
+    """
 
     loss: float
     ce: float
     kd: float
     grad_norm: float
+    tokens: int
+    processed_tokens: int
+    sample_ce: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accumulated:
+    """Of all micro-batches of a step: (loss, ce, kd) [3] in nats per supervised token, and each sample's own CE [S]."""
+
+    means: Tensor
+    sample_ce: Tensor
     tokens: int
     processed_tokens: int
 
@@ -78,28 +91,26 @@ class Learner:
         for parameter in decoder.model.parameters():
             parameter.data = parameter.data.clone()
         self.step = 0
+        # Lowered, and kept so, when memory does not suffice.
+        self.micro_batch_tokens = spec.micro_batch_tokens or MICRO_BATCH_TOKENS
         self._spec = spec
         self._runtime = runtime
         self._loss = LossModule(decoder)
         self._trained = {name: p for name, p in decoder.model.named_parameters() if p.requires_grad}
         self._optimizer = _adamw(self._trained.values(), spec)
 
-    def learn(self, turn: Turn, teacher: Teacher | None) -> StepValues:
+    def learn(self, turn: Turn, teacher: Teaches | None) -> StepValues:
         """One optimizer step. Raises Diverged before the weights are touched, and OutOfDeviceMemory."""
         for group in self._optimizer.param_groups:
             group["lr"] = turn.learning_rate
         self._loss.train()
-        try:
-            sums, tokens, processed = self.accumulate(turn.samples, turn.objective, teacher)
-        except torch.OutOfMemoryError as error:
-            raise OutOfDeviceMemory(
-                f"out of memory in step {self.step + 1} at micro-batches of {self._spec.micro_batch_size or len(turn.samples)} samples; "
-                "lower optimizer.micro_batch_size or max_length, or switch gradient_checkpointing on"
-            ) from error
+        found = self._accumulate_within_memory(turn, teacher)
         limit = self._spec.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self._trained.values(), limit if limit is not None else math.inf)
         # The one place per step where the device is waited for.
-        loss, ce, kd, grad_norm = torch.stack([*(sums / tokens), norm.to(sums)]).tolist()
+        loss, ce, kd, grad_norm, *sample_ce = torch.cat(
+            [found.means, norm.to(found.means)[None], found.sample_ce]
+        ).tolist()
         if not all(map(math.isfinite, (loss, ce, kd, grad_norm))):
             named = ", ".join(sample.id for sample in turn.samples[:20])
             raise Diverged(
@@ -109,23 +120,67 @@ class Learner:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
-        return StepValues(loss=loss, ce=ce, kd=kd, grad_norm=grad_norm, tokens=tokens, processed_tokens=processed)
+        return StepValues(
+            loss=loss,
+            ce=ce,
+            kd=kd,
+            grad_norm=grad_norm,
+            tokens=found.tokens,
+            processed_tokens=found.processed_tokens,
+            sample_ce=tuple(sample_ce),
+        )
 
-    def accumulate(
-        self, samples: Sequence[Sample], objective: Objective, teacher: Teacher | None
-    ) -> tuple[Tensor, int, int]:
-        """Gradients and sums (loss, ce, kd) over all micro-batches, divided once by the supervised tokens of them all."""
+    def accumulate(self, samples: Sequence[Sample], objective: Objective, teacher: Teaches | None) -> Accumulated:
+        """Gradients and sums over all micro-batches, divided once by the supervised tokens of them all."""
         lengths = [len(sample.input_ids) for sample in samples]
         tokens = sum(sample.supervised for sample in samples)
         sums = torch.zeros(3, dtype=torch.float64, device=self._runtime.device)
-        for part in micro_batches(np.arange(len(samples)), lengths, self._spec.micro_batch_size):
-            batch = collate([samples[i] for i in part]).to(self._runtime.device)
-            taught = teacher.hidden(batch) if teacher is not None and objective.distils else None
+        sample_ce = torch.zeros(len(samples), dtype=torch.float64, device=self._runtime.device)
+        packs = self.decoder.packs
+        size, limit = self._spec.micro_batch_size, self.micro_batch_tokens
+        for part in parts(lengths, tokens=limit, samples=size, padded=not packs):
+            chosen = [samples[i] for i in part]
+            batch = (pack(chosen) if packs else pad(chosen)).to(self._runtime.device)
+            taught = teacher.taught(batch, objective.temperature) if teacher is not None and objective.distils else None
             with self._runtime.autocast():
-                found: Sums = self._loss(batch, objective, taught, teacher.head if teacher is not None else None)
-            (found.loss / tokens).backward()
-            sums += torch.stack([found.loss, found.ce, found.kd]).detach()
-        return sums, tokens, sum(lengths)
+                loss, ce, kd, ce_N = self._loss(batch, objective, taught, 1.0 / tokens)
+            loss.backward()
+            sums += torch.stack([loss.detach() * tokens, ce, kd])
+            sample_ce[part] = _means(ce_N, batch.supervised)
+        return Accumulated(means=sums / tokens, sample_ce=sample_ce, tokens=tokens, processed_tokens=sum(lengths))
+
+    def _accumulate_within_memory(self, turn: Turn, teacher: Teaches | None) -> Accumulated:
+        """Halve what goes through the model together until it fits; the sums, and so the step, stay the same."""
+        state = capture_state()
+        while True:
+            try:
+                return self.accumulate(turn.samples, turn.objective, teacher)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                largest = self._largest_part(turn.samples)
+                peak = self._runtime.memory_bytes()
+            # Out of the except block, which holds the frames and with them the tensors that did not fit.
+            self._optimizer.zero_grad()
+            self._runtime.free_memory()
+            if largest is None:
+                raise OutOfDeviceMemory(
+                    f"out of memory in step {self.step + 1} with a single sample at a time; the peak was {peak / 2**30:.2f} GiB. "
+                    "Lower max_length, switch gradient_checkpointing on, or take a larger GPU"
+                )
+            self.micro_batch_tokens = largest // 2
+            restore_state(state)
+
+    def _largest_part(self, samples: Sequence[Sample]) -> int | None:
+        """Tokens of the largest micro-batch, None where each is a single sample."""
+        padded = not self.decoder.packs
+        lengths = [len(sample.input_ids) for sample in samples]
+        found = parts(lengths, tokens=self.micro_batch_tokens, samples=self._spec.micro_batch_size, padded=padded)
+        # The first of a part is its longest.
+        taken = [
+            len(part) * lengths[part[0]] if padded else sum(lengths[i] for i in part) for part in found if len(part) > 1
+        ]
+        return max(taken, default=None)
 
     def weights(self) -> dict[str, Tensor]:
         """The trained parameters by name: all of them, or the adapter's."""
@@ -154,6 +209,12 @@ class Learner:
             entry: dict[str, Any] = self._optimizer.state[parameter]
             # A fresh allocation and not a view of a file: its alignment is then that of an unbroken run, and so are the bits.
             entry[what] = tensor.to(parameter.device, copy=True)
+
+
+def _means(ce_N: Tensor, supervised: Sequence[int]) -> Tensor:
+    """The mean of each sample's tokens, float64 [S]."""
+    counts_S = torch.tensor(supervised, device=ce_N.device)
+    return torch.segment_reduce(ce_N.double(), "sum", lengths=counts_S) / counts_S.clamp_min(1)
 
 
 def _adamw(parameters: Any, spec: OptimizerSpec) -> torch.optim.AdamW:

@@ -33,6 +33,11 @@ class Runtime:
         """The dtype of weights that are never trained."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
+    def free_memory(self) -> None:
+        """Give back what torch holds of an accelerator's memory and nobody uses."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def memory_bytes(self) -> int:
         """Peak memory of the accelerator, or of the process where there is none."""
         if self.device.type == "cuda":
@@ -56,3 +61,8 @@ def choose_precision(asked: Literal["auto", "fp32", "bf16"], device: torch.devic
 def choose_device() -> torch.device:
     """The first GPU, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an accelerator's memory, or torch's allocator of this machine's, did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

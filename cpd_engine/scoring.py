@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpd_engine.data.batches import collate
+from cpd_engine.data.batches import pack, pad, parts
 from cpd_engine.data.encode import Sample
-from cpd_engine.kernel import head_of, supervised_hidden, supervised_targets, token_cross_entropies
+from cpd_engine.kernel import token_cross_entropies
 from cpd_engine.models.decoder import Decoder
+from cpd_engine.projection import Workspace, head_of
 from cpd_engine.runtime import Runtime
 
-# Padded tokens a batch: bounds memory whatever the lengths, and fills a GPU.
-_BATCH_TOKENS = 8192
+# Tokens a batch: bounds memory whatever the lengths, and fills a GPU.
+BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,33 +43,17 @@ def cross_entropies(
 ) -> CrossEntropies:
     """Score every sample. Leaves the model in eval mode. `on_progress(done, total)` is called after each batch and may raise."""
     decoder.model.eval()
+    lengths = np.array([len(sample.input_ids) for sample in samples], dtype=np.int64)
     sums = np.zeros(len(samples), dtype=np.float64)
-    done = 0
-    for indices in _by_length(samples):
-        batch = collate([samples[i] for i in indices]).to(runtime.device)
+    done, workspace = 0, Workspace()
+    for part in parts(lengths, tokens=BATCH_TOKENS, padded=not decoder.packs) if len(samples) else ():
+        chosen = [samples[i] for i in part]
+        batch = (pack(chosen) if decoder.packs else pad(chosen)).to(runtime.device)
         with runtime.autocast():
-            hidden_BTD = decoder.hidden(batch.input_ids, batch.attention_mask)
-            ce_N = token_cross_entropies(
-                supervised_hidden(hidden_BTD, batch.supervised),
-                head_of(decoder),
-                supervised_targets(batch.input_ids, batch.supervised),
-            )
-        counts = batch.supervised.sum(dim=1).cpu()
-        parts = torch.split(ce_N.cpu(), counts.tolist())
-        sums[indices] = [float(part.sum()) for part in parts]
-        done += len(indices)
+            ce_N = token_cross_entropies(decoder.states(batch), head_of(decoder), batch.targets, workspace=workspace)
+        by_sample = np.split(ce_N.cpu().numpy(), np.cumsum(batch.supervised)[:-1])
+        sums[part] = [tokens.sum() for tokens in by_sample]
+        done += len(part)
         if on_progress is not None:
             on_progress(done, len(samples))
     return CrossEntropies(sums=sums, tokens=np.array([sample.supervised for sample in samples], dtype=np.int64))
-
-
-def _by_length(samples: Sequence[Sample]) -> list[list[int]]:
-    """Sample indices in batches of like length, the longest first, at most `_BATCH_TOKENS` padded tokens each."""
-    batches: list[list[int]] = []
-    longest = 0
-    for index in sorted(range(len(samples)), key=lambda i: (-len(samples[i].input_ids), i)):
-        if not batches or (len(batches[-1]) + 1) * longest > _BATCH_TOKENS:
-            batches.append([])
-            longest = len(samples[index].input_ids)
-        batches[-1].append(index)
-    return batches

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
-from torch import Tensor
 
 from cpd_engine.data.batches import Batch
-from cpd_engine.kernel import Head, head_of, supervised_hidden
 from cpd_engine.models.decoder import Decoder
+from cpd_engine.objective import Taught, TopK
+from cpd_engine.projection import head_of
 from cpd_engine.runtime import Runtime
 
 
+class Teaches(Protocol):
+    """What a student learns from."""
+
+    def taught(self, batch: Batch, temperature: float) -> Taught | TopK:
+        """What the teacher says at the N supervised tokens of a batch whose tensors lie on the runtime's device."""
+
+
 class Teacher:
-    """Gives the last hidden states that predict the supervised tokens; these are exact at every temperature."""
+    """A teacher whose body runs at every batch; exact at every temperature."""
 
     def __init__(self, decoder: Decoder, runtime: Runtime) -> None:
         decoder.model.requires_grad_(False)
         decoder.model.eval()
         self._decoder = decoder
         self._runtime = runtime
-        self.head: Head = head_of(decoder)
+        self._head = head_of(decoder)
+
+    @property
+    def packs(self) -> bool:
+        """Whether its batches may be packed."""
+        return self._decoder.packs
 
     @torch.no_grad()
-    def hidden(self, batch: Batch) -> Tensor:
-        """[N, D] for the N supervised tokens of the batch, whose tensors lie on the runtime's device."""
+    def taught(self, batch: Batch, temperature: float) -> Taught:  # noqa: ARG002 - states are the same at any
+        """The last hidden states [N, D], and the head."""
         with self._runtime.autocast():
-            hidden_BTD = self._decoder.hidden(batch.input_ids, batch.attention_mask)
-        return supervised_hidden(hidden_BTD, batch.supervised)
+            return Taught(hidden_ND=self._decoder.states(batch), head=self._head)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cpd_engine.data.batches import Batch, Segments
 from cpd_engine.errors import UnsupportedModel
+from cpd_engine.models import attention
 
 # Settings of an architecture that scale its logits, some as a factor, some as a divisor: which one is measured, not believed.
 _SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
@@ -36,11 +38,35 @@ class Decoder:
     adapter: Any = None
     # Keyword arguments that the body's forward knows.
     accepts: frozenset[str] = field(default=frozenset())
+    # Whether samples may follow each other in one row, each seeing itself alone: seen to give what they give one by one.
+    packs: bool = False
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Last hidden states after the final norm, [B, T, D], of right-padded ids [B, T] and their mask [B, T] (bool)."""
         mask = None if attention_mask is None else attention_mask.long()
         states = self.body(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+        assert isinstance(states, Tensor)
+        return states
+
+    def states(self, batch: Batch) -> Tensor:
+        """The last hidden states [N, D] that predict the batch's supervised tokens, sample by sample."""
+        if batch.segments is None:
+            hidden_BTD = self.hidden(batch.input_ids, batch.attention_mask)
+        else:
+            hidden_BTD = self._packed_hidden(batch.input_ids, batch.position_ids, batch.segments)
+        # index_select and not a boolean mask: its backward pass adds rows in a fixed order.
+        return hidden_BTD.flatten(0, 1).index_select(0, batch.predicting)
+
+    def _packed_hidden(self, input_ids_1T: Tensor, position_ids_1T: Tensor, segments: Segments) -> Tensor:
+        """[1, T, D]. The segments say what is seen; a mask of four dimensions keeps transformers from making one of [T, T]."""
+        unused = torch.empty(1, 1, 1, 1, dtype=torch.bool, device=input_ids_1T.device)
+        states = self.body(
+            input_ids=input_ids_1T,
+            position_ids=position_ids_1T,
+            attention_mask=unused,
+            segments=segments,
+            use_cache=False,
+        ).last_hidden_state
         assert isinstance(states, Tensor)
         return states
 
@@ -51,15 +77,15 @@ class Decoder:
 
     @property
     def head(self) -> tuple[Tensor, Tensor | None]:
-        """Weight [V, D] and bias [V] of the head: views of the parameters, through which gradients flow."""
+        """Weight [W, D] and bias [W] of the head: the parameters themselves, of whose rows the first V count."""
         head = self.model.get_output_embeddings()
-        bias = getattr(head, "bias", None)
-        return head.weight[: self.vocabulary], None if bias is None else bias[: self.vocabulary]
+        return head.weight, getattr(head, "bias", None)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D], scaled and capped as the architecture says, in the model's dtype."""
-        weight_VD, bias_V = self.head
-        logits = nn.functional.linear(hidden, weight_VD, bias_V) * self.logit_scale
+        weight_WD, bias_W = self.head
+        bias_V = None if bias_W is None else bias_W[: self.vocabulary]
+        logits = nn.functional.linear(hidden, weight_WD[: self.vocabulary], bias_V) * self.logit_scale
         return logits if self.soft_cap is None else torch.tanh(logits / self.soft_cap) * self.soft_cap
 
     @property
@@ -97,6 +123,8 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Decoder:
     head = model.get_output_embeddings()
     if model.base_model is model or not isinstance(getattr(head, "weight", None), Tensor):
         raise UnsupportedModel(f"{name} is not a causal decoder with a linear head")
+    if hasattr(head, "base_layer"):
+        raise UnsupportedModel(f"{name} carries an adapter on its head, which would be trained past; merge it first")
     if head.weight.shape[0] < vocabulary:
         raise UnsupportedModel(
             f"{name} scores {head.weight.shape[0]} ids but its tokenizer has {vocabulary}; use the tokenizer it was trained with"
@@ -141,10 +169,45 @@ def _measured(decoder: Decoder) -> Decoder:
     for candidate in (1.0,) if scale is None else (scale, 1.0 / scale, 1.0):
         found = dataclasses.replace(decoder, logit_scale=candidate)
         if _near(found.logits(hidden).float(), wanted):
-            return found
+            return dataclasses.replace(found, packs=_packs(found, ids, hidden))
     raise UnsupportedModel(
         f"{name} makes its logits in a way this engine does not know; it cannot be distilled correctly"
     )
+
+
+def _packs(decoder: Decoder, ids_1T: Tensor, hidden_1TD: Tensor) -> bool:
+    """Whether packed attention gives two samples what they have alone; the model is left with it where it does."""
+    config = decoder.model.config
+    before = config._attn_implementation
+    if before != "sdpa":
+        return False
+    attention.register()
+    config._attn_implementation = attention.NAME
+    length = ids_1T.shape[1]
+    starts = torch.tensor([0, length // 2, length // 2 + length], dtype=torch.int32, device=decoder.device)
+    segments = Segments(bounds=tuple(starts.tolist()), starts=starts, longest=length)
+    places = torch.arange(length, device=decoder.device)
+    training = decoder.model.training
+    decoder.model.eval()
+    try:
+        packed_1TD = decoder._packed_hidden(
+            torch.cat([ids_1T.flip(1)[:, : length // 2], ids_1T], dim=1),
+            torch.cat([places[: length // 2], places])[None],
+            segments,
+        )
+        good = _near(packed_1TD[:, length // 2 :].float(), hidden_1TD.float())
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+    ):  # a family that knows nothing of segments, or of such masks
+        good = False
+    finally:
+        decoder.model.train(training)
+    if not good:
+        config._attn_implementation = before
+    return good
 
 
 def _near(left: Tensor, right: Tensor) -> bool:

@@ -38,6 +38,7 @@ def block_influence(decoder: Decoder, batches: Iterable[Batch]) -> list[float]:
     try:
         for batch in batches:
             on_device = batch.to(decoder.device)
+            assert on_device.attention_mask is not None, "influence is measured on padded batches"
             mask_BT = on_device.attention_mask
             decoder.hidden(on_device.input_ids, mask_BT)
             tokens += int(mask_BT.sum())

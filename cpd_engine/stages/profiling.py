@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cpd_engine import checkpoint, difficulty, plan
 from cpd_engine.config import StudentFromTeacher
-from cpd_engine.data.batches import collate
+from cpd_engine.data.batches import pad
 from cpd_engine.events import Planned, ProfileReady, ScoredSample, Warned
 from cpd_engine.models.load import load, save
 from cpd_engine.models.prune import block_influence, drop_layers, least_influential
@@ -50,7 +50,7 @@ def base_student(run: Run, prepared: Prepared, teacher: Path) -> Path:
         drawn = numpy_generator(run.config.seed, "influence").permutation(len(prepared.samples))[:count]
         samples = [prepared.samples[i] for i in drawn]
         starts = range(0, count, _INFLUENCE_BATCH)
-        influence = block_influence(decoder, (collate(samples[at : at + _INFLUENCE_BATCH]) for at in starts))
+        influence = block_influence(decoder, (pad(samples[at : at + _INFLUENCE_BATCH]) for at in starts))
         assert isinstance(run.config.student, StudentFromTeacher)
         dropped = least_influential(influence, run.config.student.drop_layers)
         with run.sealing("base-student", "base-student", provenance={"dropped_layers": dropped}) as draft:

@@ -14,9 +14,9 @@ from cpd_engine.data.batches import Batch
 from cpd_engine.data.encode import Sample
 from cpd_engine.errors import Diverged
 from cpd_engine.events import EpochPlan
-from cpd_engine.kernel import Objective
 from cpd_engine.learner import Learner
 from cpd_engine.models.lora import attach_lora
+from cpd_engine.objective import Objective, Taught
 from cpd_engine.teacher import Teacher
 from tests.learning.small_models import CPU, decoder, samples
 
@@ -38,8 +38,9 @@ def _learner(folder: Path, *, micro: int | None = None, double: bool = False, **
 class _Broken(Teacher):
     """A teacher whose states are not numbers."""
 
-    def hidden(self, batch: Batch) -> Tensor:
-        return super().hidden(batch) * float("nan")
+    def taught(self, batch: Batch, temperature: float) -> Taught:
+        found = super().taught(batch, temperature)
+        return Taught(hidden_ND=found.hidden_ND * float("nan"), head=found.head)
 
 
 def _gradients(folder: Path, micro: int | None, *, double: bool, **options: Any) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cpd_engine.config import GenerationSpec, TinyModel
-from cpd_engine.data.batches import collate
+from cpd_engine.data.batches import pad
 from cpd_engine.data.encode import encode, encode_prompts, end_id
 from cpd_engine.data.records import Row
 from cpd_engine.generate import generate
@@ -27,13 +27,10 @@ def test_a_model_trained_on_rows_answers_them_and_stops(
     texts = [text for row in ROWS for text in (row.instruction, row.response)]
     ref = TinyModel(tiny=kind, layers=2, hidden=64, heads=2, vocabulary=300)
     made = build_tiny(ref, texts, tmp_path, max_positions=256)
-    batch = collate(encode(ROWS, made.tokenizer, template="paper", max_length=256).samples)
+    batch = pad(encode(ROWS, made.tokenizer, template="paper", max_length=256).samples)
     optimizer = torch.optim.AdamW(made.model.parameters(), lr=1e-3)
     for _ in range(200):
-        hidden_BTD = made.hidden(batch.input_ids, batch.attention_mask)
-        # The logits that predict token t stand at t - 1.
-        logits_NV = made.logits(hidden_BTD[:, :-1][batch.supervised[:, 1:]])
-        loss = torch.nn.functional.cross_entropy(logits_NV, batch.input_ids[:, 1:][batch.supervised[:, 1:]])
+        loss = torch.nn.functional.cross_entropy(made.logits(made.states(batch)), batch.targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

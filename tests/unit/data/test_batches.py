@@ -3,12 +3,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpd_engine.data.batches import collate, epoch_batches, micro_batches
+from cpd_engine.data.batches import epoch_batches, pack, pad, parts
 from cpd_engine.data.encode import Sample
 
 
@@ -19,17 +18,41 @@ def _sample(row: int, length: int, prompt_length: int) -> Sample:
 def test_padding_is_told_by_the_mask_whatever_id_fills_it() -> None:
     samples = [_sample(4, 5, 3), _sample(2, 3, 1)]
     for pad_id in (0, 2):
-        batch = collate(samples, pad_id)
+        batch = pad(samples, pad_id)
         assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [1, 2, 3, pad_id, pad_id]]
+        assert batch.attention_mask is not None
         assert batch.attention_mask.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
-        assert batch.supervised.tolist() == [[False] * 3 + [True] * 2, [False, True, True, False, False]]
-        assert (batch.supervised_tokens, batch.sample_rows) == (4, (4, 2))
-        assert batch.input_ids.dtype == torch.int64
+        assert batch.predicting.tolist() == [2, 3, 5, 6]
+        assert batch.targets.tolist() == [4, 5, 2, 3]
+        assert (batch.supervised, batch.sample_rows, batch.tokens) == ((2, 2), (4, 2), 10)
+        assert batch.input_ids.dtype == batch.targets.dtype == torch.int64
 
 
-def test_supervised_tokens_of_a_batch_are_those_of_its_samples() -> None:
-    samples = [_sample(i, length, prompt) for i, (length, prompt) in enumerate([(9, 4), (7, 6), (3, 1)])]
-    assert collate(samples).supervised_tokens == sum(sample.supervised for sample in samples)
+def test_a_pack_has_no_padding_and_every_sample_begins_at_position_0() -> None:
+    batch = pack([_sample(4, 5, 3), _sample(2, 3, 1)])
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 1, 2, 3]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
+    assert batch.segments is not None
+    assert (batch.segments.bounds, batch.segments.longest) == ((0, 5, 8), 5)
+    assert batch.segments.starts.tolist() == [0, 5, 8]
+    assert (batch.attention_mask, batch.tokens) == (None, 8)
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12)), min_size=1, max_size=8))
+def test_packed_and_padded_supervise_the_same_tokens_in_the_same_order(shapes: list[tuple[int, int]]) -> None:
+    samples = [_sample(row, length, min(prompt, length)) for row, (length, prompt) in enumerate(shapes)]
+    one, other = pack(samples), pad(samples)
+    assert one.targets.tolist() == other.targets.tolist()
+    assert one.supervised == other.supervised
+    assert sum(one.supervised) == len(one.predicting) == len(other.predicting)
+    for batch in (one, other):
+        # The state before a supervised token predicts it.
+        assert torch.equal(batch.input_ids.flatten()[batch.predicting + 1], batch.targets)
+
+
+def test_the_first_token_of_a_sample_is_never_supervised() -> None:
+    for batch in (pack([_sample(0, 4, 0)]), pad([_sample(0, 4, 0)])):
+        assert batch.targets.tolist() == [2, 3, 4]
 
 
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 16), st.integers(0, 2**31 - 1), st.integers(1, 20))
@@ -55,15 +78,25 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}) == 4
 
 
-def test_micro_batches_are_alike_in_length_and_lose_nobody() -> None:
-    lengths = [5, 90, 7, 88, 6, 91, 40]
-    batch = np.array([6, 5, 4, 3, 2, 1, 0])
-    parts = [part.tolist() for part in micro_batches(batch, lengths, 3)]
-    assert parts == [[5, 1, 3], [6, 2, 4], [0]]
+@given(
+    st.lists(st.integers(1, 99), min_size=1, max_size=40),
+    st.integers(16, 400),
+    st.none() | st.integers(1, 9),
+    st.booleans(),
+)
+def test_parts_hold_every_sample_once_within_their_limits(
+    lengths: list[int], tokens: int, samples: int | None, padded: bool
+) -> None:
+    found = [part.tolist() for part in parts(lengths, tokens=tokens, samples=samples, padded=padded)]
+    assert sorted(index for part in found for index in part) == list(range(len(lengths)))
+    flat = [lengths[index] for part in found for index in part]
+    assert flat == sorted(lengths, reverse=True)
+    for part in found:
+        taken = len(part) * lengths[part[0]] if padded else sum(lengths[index] for index in part)
+        assert len(part) == 1 or taken <= tokens
+        assert samples is None or len(part) <= samples
 
 
-@pytest.mark.parametrize("size", [None, 7, 100])
-def test_a_step_that_fits_is_one_micro_batch(size: int | None) -> None:
-    batch = np.arange(7)
-    (whole,) = micro_batches(batch, [1] * 7, size)
-    np.testing.assert_array_equal(whole, batch)
+def test_parts_are_alike_in_length_the_longest_first() -> None:
+    found = [part.tolist() for part in parts([40, 91, 6, 88, 7, 90, 5], tokens=1000, samples=3, padded=False)]
+    assert found == [[1, 5, 3], [0, 4, 2], [6]]

@@ -51,11 +51,11 @@ def test_padding_on_the_right_changes_no_real_position(family: str) -> None:
     torch.testing.assert_close(made.hidden(ids, mask)[:, :7], made.hidden(ids[:, :7]), atol=1e-5, rtol=1e-5)
 
 
-def test_the_head_is_a_view_through_which_gradients_flow() -> None:
+def test_the_head_is_the_parameters_themselves_and_gradients_flow_through_it() -> None:
     made = decoder("phi")
     weight, bias = made.head
     assert bias is not None
-    assert (weight.shape, bias.shape) == ((300, 32), (300,))
+    assert (weight.shape, bias.shape) == ((312, 32), (312,))
     full = made.model.get_output_embeddings()
     assert weight.data_ptr() == full.weight.data_ptr()
     made.logits(made.hidden(_ids())).square().sum().backward()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cpd_engine.config import GenerationSpec
-from cpd_engine.data.batches import Batch, collate
+from cpd_engine.data.batches import Batch, pad
 from cpd_engine.data.encode import Sample
 from cpd_engine.errors import ConfigInvalid
 from cpd_engine.generate import generate
@@ -25,7 +25,7 @@ def _batches() -> list[Batch]:
         Sample(id=str(n), row=n, input_ids=generator.integers(2, 300, size=n).astype(np.int32), prompt_length=1)
         for n in (12, 7, 9)
     ]
-    return [collate(samples[:2]), collate(samples[2:])]
+    return [pad(samples[:2]), pad(samples[2:])]
 
 
 def _ids() -> torch.Tensor:
@@ -53,7 +53,10 @@ def _cosines(made: Decoder, ids: torch.Tensor) -> list[torch.Tensor]:
 def test_influence_is_one_minus_the_mean_cosine_of_input_and_output(family: str) -> None:
     made = decoder(family)
     sequences = [
-        row[mask] for batch in _batches() for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
+        row[mask]
+        for batch in _batches()
+        if batch.attention_mask is not None
+        for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
     ]
     by_layer = zip(*(_cosines(made, ids) for ids in sequences), strict=True)
     expected = [float(1 - torch.cat(cosines).mean()) for cosines in by_layer]
