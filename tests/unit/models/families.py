@@ -64,8 +64,8 @@ def model(family: str, *, seed: int = 0, padding: int = 12) -> PreTrainedModel:
         for parameter in made.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.2)
-    if (bias := getattr(made.get_output_embeddings(), "bias", None)) is not None:
-        torch.nn.init.normal_(bias)
+        if (bias := getattr(made.get_output_embeddings(), "bias", None)) is not None:
+            torch.nn.init.normal_(bias)
     made.eval()
     return made
 

@@ -75,7 +75,7 @@ def test_packed_gradients_are_those_of_the_samples_one_by_one(family: str, check
     alone, packed = gradients(together=False), gradients(together=True)
     assert alone.keys() == packed.keys()
     for name, gradient in alone.items():
-        torch.testing.assert_close(packed[name], gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max()))
+        torch.testing.assert_close(packed[name], gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max()) + 1e-6)
 
 
 @torch.no_grad()
