@@ -6,7 +6,7 @@ A pure function of the plan and the seed, so that a training resumed at any step
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -36,11 +36,12 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One optimizer step: its epoch, its place in it (from 0), its samples, its loss and its learning rate."""
+    """One optimizer step: its epoch, its place in it (from 0), its samples and their indices, its loss and its learning rate."""
 
     epoch: EpochPlan
     index: int
     samples: Sequence[Sample]
+    indices: NDArray[np.int64]
     objective: Objective
     learning_rate: float
 
@@ -71,15 +72,16 @@ class Course:
         """The epoch (from 1) that step number `step` (from 1) belongs to."""
         return bisect_right(self._ends(), step - 1) + 1
 
-    def turns(self, done: int) -> Iterator[Turn]:
-        """Every step after the first `done`."""
+    def turns(self, done: int, order_for: Callable[[EpochPlan], NDArray[np.int64]] | None = None) -> Iterator[Turn]:
+        """Every step after the first `done`. `order_for` is asked as an epoch begins, where the order does not stay the first one."""
         for epoch, end in zip(self.epochs, self._ends(), strict=True):
             if end > done:
                 first = end - epoch.iterations
-                yield from self._epoch_turns(epoch, first, max(done - first, 0))
+                order = self.order if order_for is None else order_for(epoch)
+                yield from self._epoch_turns(epoch, order, first, max(done - first, 0))
 
-    def _epoch_turns(self, epoch: EpochPlan, first: int, done: int) -> Iterator[Turn]:
-        subset = self.order[: epoch.subset_size]
+    def _epoch_turns(self, epoch: EpochPlan, order: NDArray[np.int64], first: int, done: int) -> Iterator[Turn]:
+        subset = order[: epoch.subset_size]
         seed = derived_seed(self.seed, self.trained, "batches")
         size = self.optimizer.batch_size
         batches = epoch_batches(subset, repeat=self.repeat, batch_size=size, seed=seed, epoch=epoch.epoch)
@@ -90,6 +92,7 @@ class Course:
                     epoch=epoch,
                     index=index,
                     samples=[self.samples[i] for i in chosen],
+                    indices=chosen,
                     objective=self._objective(epoch, first + index),
                     learning_rate=schedules.learning_rate(self.optimizer, first + index, self.total_steps),
                 )

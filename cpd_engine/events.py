@@ -145,6 +145,18 @@ class ProfileReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankingRefreshed:
+    """The samples were ranked anew before `epoch` (paper 6.2): Spearman's rank correlation with the first ranking, in −1..1, and
+    the share of the epoch's `subset_size` samples that the first ranking would have taken as well (Table 3)."""
+
+    epoch: int
+    spearman: float
+    overlap: float
+    subset_size: int
+    kind: Literal["ranking_refreshed"] = "ranking_refreshed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochStarted:
     """A training epoch begins on `subset_size` of `samples` samples."""
 
@@ -289,6 +301,7 @@ Event = (
     | DataReady
     | Planned
     | ProfileReady
+    | RankingRefreshed
     | EpochStarted
     | Measured
     | Evaluated

@@ -10,6 +10,7 @@ from cpd_engine.errors import CheckpointCorrupt
 from cpd_engine.evaluation.report import LOWER_IS_BETTER
 from cpd_engine.events import Checkpointed, CheckpointRole, Emit, Warned
 from cpd_engine.learner import Learner
+from cpd_engine.ranking import Ranking
 from cpd_engine.repro import capture_state, restore_state
 
 
@@ -36,11 +37,12 @@ class Place:
 class Keeper:
     """Saves and restores one training. `best` and `judged` (the last validated step) are part of the state that it saves."""
 
-    def __init__(self, place: Place, *, metric: str, emit: Emit) -> None:
+    def __init__(self, place: Place, *, metric: str, emit: Emit, ranking: Ranking | None = None) -> None:
         self._place = place
         self._root = place.out / place.folder
         self._metric = metric
         self._emit = emit
+        self._ranking = ranking
         self.best: Judgement | None = None
         self.judged = 0
         self._saved = 0
@@ -53,6 +55,8 @@ class Keeper:
         learner.load_weights(checkpoint.read_tensors(path / "weights.safetensors"))
         learner.load_optimizer_state(checkpoint.read_tensors(path / "optimizer.safetensors"))
         restore_state(checkpoint.read_tensors(path / "generators.safetensors"))
+        if self._ranking is not None:
+            self._ranking.load_state(checkpoint.read_tensors(path / "ranking.safetensors"))
         state = checkpoint.read_json(path / "state.json")
         learner.step = self._saved = state["step"]
         self.judged = state["judged"]
@@ -73,6 +77,8 @@ class Keeper:
             checkpoint.write_tensors(draft / "weights.safetensors", learner.weights())
             checkpoint.write_tensors(draft / "optimizer.safetensors", learner.optimizer_state())
             checkpoint.write_tensors(draft / "generators.safetensors", capture_state())
+            if self._ranking is not None:
+                checkpoint.write_tensors(draft / "ranking.safetensors", self._ranking.state())
             best = asdict(self.best) if self.best else None
             checkpoint.write_json(draft / "state.json", {"step": step, "judged": self.judged, "best": best})
         self._saved = step

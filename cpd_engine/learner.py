@@ -136,7 +136,7 @@ class Learner:
         tokens = sum(sample.supervised for sample in samples)
         sums = torch.zeros(3, dtype=torch.float64, device=self._runtime.device)
         sample_ce = torch.zeros(len(samples), dtype=torch.float64, device=self._runtime.device)
-        packs = self.decoder.packs
+        packs = self._packs(teacher)
         size, limit = self._spec.micro_batch_size, self.micro_batch_tokens
         for part in parts(lengths, tokens=limit, samples=size, padded=not packs):
             chosen = [samples[i] for i in part]
@@ -158,7 +158,7 @@ class Learner:
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                largest = self._largest_part(turn.samples)
+                largest = self._largest_part(turn.samples, padded=not self._packs(teacher))
                 peak = self._runtime.memory_bytes()
             # Out of the except block, which holds the frames and with them the tensors that did not fit.
             self._optimizer.zero_grad()
@@ -171,9 +171,12 @@ class Learner:
             self.micro_batch_tokens = largest // 2
             restore_state(state)
 
-    def _largest_part(self, samples: Sequence[Sample]) -> int | None:
+    def _packs(self, teacher: Teaches | None) -> bool:
+        """One batch goes through both models."""
+        return self.decoder.packs and (teacher is None or teacher.packs)
+
+    def _largest_part(self, samples: Sequence[Sample], *, padded: bool) -> int | None:
         """Tokens of the largest micro-batch, None where each is a single sample."""
-        padded = not self.decoder.packs
         lengths = [len(sample.input_ids) for sample in samples]
         found = parts(lengths, tokens=self.micro_batch_tokens, samples=self._spec.micro_batch_size, padded=padded)
         # The first of a part is its longest.

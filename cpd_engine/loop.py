@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from cpd_engine.course import Course, Turn
 from cpd_engine.errors import StopRequested
-from cpd_engine.events import Emit, EpochStarted, Measured
+from cpd_engine.events import Emit, EpochStarted, Measured, Warned
 from cpd_engine.keeper import Judgement, Keeper
 from cpd_engine.learner import Learner, StepValues
+from cpd_engine.ranking import Ranking
 from cpd_engine.runtime import Runtime
-from cpd_engine.teacher import Teacher
+from cpd_engine.teacher import Teaches
 
 Validate = Callable[[int, int], Judgement]
 _WINDOW = 20
@@ -22,8 +23,9 @@ def train(
     learner: Learner,
     keeper: Keeper,
     *,
-    teacher: Teacher | None,
+    teacher: Teaches | None,
     validate: Validate,
+    ranking: Ranking | None = None,
     runtime: Runtime,
     emit: Emit,
     should_stop: Callable[[], bool],
@@ -34,7 +36,7 @@ def train(
     `validate(step, epoch)` scores the learner's model. Raises StopRequested with the state sealed, and Diverged with the last
     sealed state untouched.
     """
-    turns = course.turns(learner.step)
+    turns = course.turns(learner.step, ranking.order_for if ranking is not None else None)
     pace = Pace(course.total_steps, clock)
     epoch = course.epoch_after(learner.step)
     try:
@@ -54,7 +56,12 @@ def train(
             if turn.epoch.epoch != epoch or turn.index == 0:
                 epoch = turn.epoch.epoch
                 emit(_epoch_started(course, turn))
+            room = learner.micro_batch_tokens
             values = learner.learn(turn, teacher)
+            if ranking is not None:
+                ranking.note(turn.indices, values.sample_ce)
+            if learner.micro_batch_tokens < room:
+                emit(_halved(learner))
             emit(_measured(course, turn, learner.step, values, pace, runtime))
     except StopRequested:
         keeper.save(learner, epoch)
@@ -82,6 +89,14 @@ class Pace:
         spent = sum(duration for duration, _ in self._marks)
         rate = sum(count for _, count in self._marks) / spent
         return rate, (self._total - step) * spent / len(self._marks)
+
+
+def _halved(learner: Learner) -> Warned:
+    told = (
+        f"memory did not suffice in step {learner.step}: from now on at most {learner.micro_batch_tokens} tokens go through the "
+        "model together; the result stays the same"
+    )
+    return Warned(code="micro_batch_halved", message=told)
 
 
 def _epoch_started(course: Course, turn: Turn) -> EpochStarted:

@@ -98,7 +98,7 @@ def _carry_out(
         student = base_student(this, prepared, teacher)
         profiled = make_profile(this, prepared, teacher=teacher, student=student)
     with phases.phase("train", this, "trained/student", *(f"trained/{twin}" for twin in baselines)):
-        train_student(this, prepared, teacher=teacher, base=student, profile=profiled.profile, planned=profiled.planned)
+        train_student(this, prepared, teacher=teacher, base=student, profiled=profiled)
     with phases.phase("evaluate", this, "report"):
         steps = profiled.planned.total_iterations
         reported = evaluate(this, prepared, teacher=teacher, untouched=student, steps=steps)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cpd_engine.profile import DifficultyProfile
 
 CALIBRATED = frozenset({"calibrated", "calibrated_affine"})
+# The difficulties that every step of training measures anyway.
+RANKED_IN_TRAINING = frozenset({"ce_mean", "ce_sum"})
 # Scores that differ by less than this share of their mean tell the samples apart by noise alone.
 DEGENERATE = 1e-6
 
@@ -84,6 +86,11 @@ def plan(
     """
     if samples < 1:
         raise ConfigInvalid("there is no training sample to plan for")
+    if config.refresh_every is not None and config.difficulty not in RANKED_IN_TRAINING:
+        raise ConfigInvalid(
+            f"refresh_every: training sees the student's cross-entropy only, so difficulty must be one of "
+            f"{', '.join(sorted(RANKED_IN_TRAINING))} and not {config.difficulty!r}"
+        )
     course, kind = schedule(config), config.curriculum or "none"
     batch, repeat = config.optimizer.batch_size, config.subset_repeat or 1
     usable = samples if profile is None else len(profile.cumulative)

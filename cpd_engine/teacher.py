@@ -16,6 +16,10 @@ from cpd_engine.runtime import Runtime
 class Teaches(Protocol):
     """What a student learns from."""
 
+    @property
+    def packs(self) -> bool:
+        """Whether batches may be packed."""
+
     def taught(self, batch: Batch, temperature: float) -> Taught | TopK:
         """What the teacher says at the N supervised tokens of a batch whose tensors lie on the runtime's device."""
 

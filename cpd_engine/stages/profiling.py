@@ -34,9 +34,10 @@ _INFLUENCE_BATCH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiled:
-    """The difficulty of the training samples and the plan made with it."""
+    """The difficulty of the training samples, the untrained student's CE [N] in nats per token, and the plan made with it."""
 
     profile: DifficultyProfile
+    ce_mean: NDArray[np.float64]
     planned: Planned
 
 
@@ -73,7 +74,9 @@ def make_profile(run: Run, prepared: Prepared, *, teacher: Path, student: Path) 
         run.emit(Warned(code="unscored_samples", message=told))
     run.emit(found.planned)
     run.emit(_ready(run, prepared, found))
-    return Profiled(profile=found.profile, planned=found.planned)
+    sums = [math.nan if loss is None else loss for loss in content["student_ce_sum"].values()]
+    ce_mean = np.array(sums, dtype=np.float64) / np.array(list(content["supervised_tokens"].values()))
+    return Profiled(profile=found.profile, ce_mean=ce_mean, planned=found.planned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from cpd_engine.assessment import assess
 from cpd_engine.config import HubModel, LoraSpec, MixingSpec, StudentRef
 from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs
 from cpd_engine.evaluation.report import metrics_of
-from cpd_engine.events import Evaluated, Phase, Planned, Subject
+from cpd_engine.events import Evaluated, Phase, Planned, Subject, Warned
 from cpd_engine.keeper import Judgement, Keeper, Place
 from cpd_engine.learner import Learner
 from cpd_engine.loop import train
@@ -22,10 +22,12 @@ from cpd_engine.models.decoder import Decoder
 from cpd_engine.models.load import load, save
 from cpd_engine.models.lora import attach_lora, merge_lora
 from cpd_engine.profile import DifficultyProfile
+from cpd_engine.ranking import Ranking
 from cpd_engine.repro import derived_seed
 from cpd_engine.scoring import cross_entropies
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.profiling import Profiled
 from cpd_engine.teacher import Teacher
 
 
@@ -55,10 +57,15 @@ def tune_teacher(run: Run, prepared: Prepared) -> Path:
 
 
 def train_student(
-    run: Run, prepared: Prepared, *, teacher: Path, base: Path, profile: DifficultyProfile, planned: Planned
+    run: Run,
+    prepared: Prepared,
+    *,
+    teacher: Path,
+    base: Path,
+    profiled: Profiled,
 ) -> None:
     """Distil the student into trained/student, and train the twins that were asked for beside it."""
-    course = _student_course(run, prepared, profile, planned)
+    course = _student_course(run, prepared, profiled.profile, profiled.planned)
     if not run.stands("trained/student"):
         _train(
             run,
@@ -70,6 +77,7 @@ def train_student(
             into="trained/student",
             lora=run.config.lora,
             teacher=teacher,
+            ranking=_ranking(run, prepared, profiled),
         )
     for twin in run.config.evaluation.baselines:
         if not run.stands(f"trained/{twin}"):
@@ -83,6 +91,20 @@ def train_student(
                 into=f"trained/{twin}",
                 lora=run.config.lora,
             )
+
+
+def _ranking(run: Run, prepared: Prepared, profiled: Profiled) -> Ranking | None:
+    if run.config.refresh_every is None:
+        return None
+    return Ranking(
+        profiled.profile,
+        ce_mean=profiled.ce_mean,
+        supervised=np.array([sample.supervised for sample in prepared.samples], dtype=np.int64),
+        ids=[sample.id for sample in prepared.samples],
+        kind=run.config.difficulty or "ce_mean",
+        every=run.config.refresh_every,
+        emit=run.emit,
+    )
 
 
 def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, planned: Planned) -> Course:
@@ -134,15 +156,20 @@ def _train(
     into: str,
     lora: LoraSpec | None = None,
     teacher: Path | None = None,
+    ranking: Ranking | None = None,
 ) -> None:
     """Train the model at `base` along `course` and seal the weights that validation chose, or else the last, as `into`."""
     learner = _learner(run, course, base, lora)
+    if not learner.decoder.packs:
+        told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
+        run.emit(Warned(code="not_packed", message=told))
     folder, prefix = place
     spec = run.config.checkpoints
     keeper = Keeper(
         Place(out=run.out, folder=folder, prefix=prefix, every=spec.every_steps, keep=spec.keep),
         metric=run.config.evaluation.validation_metric,
         emit=run.emit,
+        ranking=ranking,
     )
     keeper.resume(learner)
     train(
@@ -151,6 +178,7 @@ def _train(
         keeper,
         teacher=_teacher(run, teacher) if teacher is not None and _distils(course) else None,
         validate=_validation(run, prepared, course, learner, phase),
+        ranking=ranking,
         runtime=run.runtime,
         emit=run.emit,
         should_stop=run.should_stop,

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,11 +14,13 @@ from cpd_engine.config import LoraSpec, OptimizerSpec
 from cpd_engine.course import Turn
 from cpd_engine.data.batches import Batch
 from cpd_engine.data.encode import Sample
-from cpd_engine.errors import Diverged
+from cpd_engine.errors import Diverged, OutOfDeviceMemory
 from cpd_engine.events import EpochPlan
 from cpd_engine.learner import Learner
+from cpd_engine.models.decoder import Decoder
 from cpd_engine.models.lora import attach_lora
 from cpd_engine.objective import Objective, Taught
+from cpd_engine.scoring import cross_entropies
 from cpd_engine.teacher import Teacher
 from tests.learning.small_models import CPU, decoder, samples
 
@@ -25,7 +29,9 @@ EPOCH = EpochPlan(epoch=1, subset_size=8, target=None, iterations=1, temperature
 
 
 def _turn(chosen: Sequence[Sample], objective: Objective = KD, rate: float = 1e-3) -> Turn:
-    return Turn(epoch=EPOCH, index=0, samples=chosen, objective=objective, learning_rate=rate)
+    return Turn(
+        epoch=EPOCH, index=0, samples=chosen, indices=np.arange(len(chosen)), objective=objective, learning_rate=rate
+    )
 
 
 def _learner(folder: Path, *, micro: int | None = None, double: bool = False, **options: Any) -> Learner:
@@ -41,6 +47,21 @@ class _Broken(Teacher):
     def taught(self, batch: Batch, temperature: float) -> Taught:
         found = super().taught(batch, temperature)
         return Taught(hidden_ND=found.hidden_ND * float("nan"), head=found.head)
+
+
+class _Narrow(Teacher):
+    """A teacher on a device that holds no more than `room` tokens at a time."""
+
+    def __init__(self, made: Decoder, room: int) -> None:
+        super().__init__(made, CPU)
+        self.room = room
+        self.asked: list[int] = []
+
+    def taught(self, batch: Batch, temperature: float) -> Taught:
+        self.asked.append(batch.tokens)
+        if batch.tokens > self.room:
+            raise torch.OutOfMemoryError(f"tried to allocate room for {batch.tokens} tokens")
+        return super().taught(batch, temperature)
 
 
 def _gradients(folder: Path, micro: int | None, *, double: bool, **options: Any) -> dict[str, Tensor]:
@@ -162,3 +183,59 @@ def test_weight_decay_spares_biases_and_norms(tmp_path: Path) -> None:
     for name, weight in learner.weights().items():
         kept = 0.9 if weight.dim() >= 2 else 1.0
         torch.testing.assert_close(weight, kept * before[name])
+
+
+def test_out_of_memory_halves_what_goes_through_together_and_the_step_stays_the_same(tmp_path: Path) -> None:
+    chosen = samples(16)
+    roomy, narrow = _learner(tmp_path), _learner(tmp_path)
+    expected = roomy.learn(_turn(chosen), Teacher(decoder(tmp_path, layers=2, seed=5), CPU))
+    teacher = _Narrow(decoder(tmp_path, layers=2, seed=5), room=60)
+    found = narrow.learn(_turn(chosen), teacher)
+    assert max(teacher.asked[-4:]) <= 60 < teacher.asked[0] == sum(len(sample.input_ids) for sample in chosen)
+    assert narrow.micro_batch_tokens <= 60
+    assert (found.loss, found.ce, found.kd) == pytest.approx((expected.loss, expected.ce, expected.kd), rel=1e-6)
+    assert found.sample_ce == pytest.approx(expected.sample_ce, rel=1e-5)
+    for name, weight in roomy.weights().items():
+        torch.testing.assert_close(narrow.weights()[name], weight, rtol=0, atol=1e-5)
+    before = len(teacher.asked)
+    narrow.learn(_turn(chosen), teacher)
+    assert max(teacher.asked[before:]) <= 60
+
+
+def test_out_of_memory_with_a_single_sample_fails_and_names_the_peak(tmp_path: Path) -> None:
+    with pytest.raises(OutOfDeviceMemory, match=r"single sample at a time; the peak was [0-9.]+ GiB"):
+        _learner(tmp_path).learn(_turn(samples(4)), _Narrow(decoder(tmp_path, seed=5), room=3))
+
+
+def test_dropout_is_drawn_again_alike_when_a_step_is_taken_again(tmp_path: Path) -> None:
+    def trained(room: int, tokens: int | None) -> dict[str, Tensor]:
+        adapted = attach_lora(decoder(tmp_path), LoraSpec(rank=2, alpha=4.0, dropout=0.5), seed=1)
+        learner = Learner(adapted, spec=OptimizerSpec(micro_batch_tokens=tokens), runtime=CPU)
+        torch.manual_seed(3)
+        learner.learn(_turn(samples(8)), _Narrow(decoder(tmp_path, layers=2, seed=5), room=room))
+        return {name: weight.clone() for name, weight in learner.weights().items()}
+
+    halved = trained(room=60, tokens=None)
+    planned = trained(room=10**6, tokens=sum(len(sample.input_ids) for sample in samples(8)) // 2)
+    assert all(torch.equal(halved[name], weight) for name, weight in planned.items())
+
+
+def test_each_samples_own_cross_entropy_is_that_before_the_step(tmp_path: Path) -> None:
+    chosen = samples(9)
+    learner = _learner(tmp_path, micro=2)
+    before = cross_entropies(learner.decoder, chosen, runtime=CPU)
+    found = learner.learn(_turn(chosen), Teacher(decoder(tmp_path, seed=5), CPU))
+    assert found.sample_ce == pytest.approx((before.sums / before.tokens).tolist(), rel=1e-5)
+
+
+def test_packed_and_padded_batches_take_the_same_step(tmp_path: Path) -> None:
+    def trained(packs: bool) -> dict[str, Tensor]:
+        student = dataclasses.replace(decoder(tmp_path), packs=packs)
+        learner = Learner(student, spec=OptimizerSpec(), runtime=CPU)
+        for _ in range(3):
+            learner.learn(_turn(samples(9)), Teacher(decoder(tmp_path, layers=2, seed=5), CPU))
+        return {name: weight.clone() for name, weight in learner.weights().items()}
+
+    packed = trained(packs=True)
+    for name, weight in trained(packs=False).items():
+        torch.testing.assert_close(packed[name], weight, rtol=0, atol=1e-5)

@@ -77,6 +77,20 @@ def test_sigterm_stops_with_a_checkpoint_and_the_run_goes_on_from_there(tmp_path
     _assert_same(out, events + run_to_end(start(spec, out)), tmp_path / "whole", whole_events)
 
 
+def test_a_killed_run_that_ranks_its_samples_anew_ends_like_an_unbroken_one(tmp_path: Path) -> None:
+    spec = recipe(tmp_path, refresh_every=1, teacher_sft=None, evaluation={"validation_rows": 0, "test_rows": 2})
+    whole_events = run_to_end(start(spec, tmp_path / "whole"))
+    refreshed = [event for event in whole_events if event["kind"] == "ranking_refreshed"]
+    assert [event["epoch"] for event in refreshed] == [2, 3]
+    assert all(-1.0 <= event["spearman"] <= 1.0 and 0.0 < event["overlap"] <= 1.0 for event in refreshed)
+    assert refreshed[-1]["spearman"] < 1.0
+    out = tmp_path / "broken"
+    events = run_until(start(spec, out), _is("measured", trained="student", step=7), signal.SIGKILL)
+    events += run_to_end(start(spec, out))
+    assert measured(events) == measured(whole_events)
+    assert contents(out, "trained", "export") == contents(tmp_path / "whole", "trained", "export")
+
+
 class _Killed(BaseException):
     """Stands for a kill: nothing in the engine may answer to it."""
 
