@@ -160,3 +160,12 @@ def test_gradient_checkpointing_changes_no_gradient(lora: bool) -> None:
     assert len(plain) == len(recomputed) > 0
     for left, right in zip(plain, recomputed, strict=True):
         torch.testing.assert_close(left, right)
+
+
+@torch.no_grad()
+def test_gpt_2_keeps_its_activation_as_one_operation() -> None:
+    plain = model("gpt2")
+    wanted = plain(input_ids=_ids()).logits[..., :300]
+    made = wrap(plain, tokenizer())
+    assert any(isinstance(module, torch.nn.GELU) for module in made.model.modules())
+    torch.testing.assert_close(made.logits(made.hidden(_ids())), wanted, rtol=1e-5, atol=1e-5)
