@@ -20,7 +20,7 @@ from typing import TextIO
 from cpd_engine import watchdog
 from cpd_engine.errors import EngineError, StopRequested
 from cpd_engine.events import Event, Failed, to_json
-from cpd_engine.inputs import Inputs
+from cpd_engine.inputs import STATE_CACHE_BYTES, Inputs
 from cpd_engine.spec import read_spec
 
 STOPPED = 10
@@ -101,6 +101,8 @@ def _inputs(arguments: argparse.Namespace) -> Inputs:
         model_roots=tuple(arguments.model_root),
         hub_cache=arguments.hub_cache,
         hub_endpoint=arguments.hub_endpoint,
+        state_cache=arguments.state_cache,
+        state_cache_bytes=arguments.state_cache_bytes,
     )
 
 
@@ -131,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--hub-cache", type=Path, metavar="DIR")
     run.add_argument("--hub-endpoint", metavar="URL")
+    run.add_argument(
+        "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
+    )
+    run.add_argument("--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most")
     run.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
     run.add_argument("--watchdog", action="store_true", help="die when stdin ends")
 

@@ -144,9 +144,9 @@ def write_json_atomically(path: Path, value: object) -> None:
     """`write_json`, but the file is there whole or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     write_json(draft, value)
-    _sync(draft)
+    sync(draft)
     draft.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def read_json(path: Path) -> Any:
@@ -200,17 +200,18 @@ def _put_in_place(draft: Path, path: Path) -> None:
     if path.exists():
         path.rename(replaced)
     draft.rename(path)
-    _sync(path.parent)
-    _sync(path.parent.parent)
+    sync(path.parent)
+    sync(path.parent.parent)
     discard(replaced)
 
 
 def _sync_tree(root: Path) -> None:
     for path in [*root.rglob("*"), root]:
-        _sync(path)
+        sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

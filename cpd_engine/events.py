@@ -157,6 +157,24 @@ class RankingRefreshed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherStatesPlanned:
+    """Whether the teacher's states are kept (`disk`, `memory`) or its body is asked at every visit (`off`), before either is spent.
+
+    `states_bytes`: what they take; `cached`: another job has left them. Passes of the body over a sample in this job, without and
+    with them; `operations_ratio`: the whole job's floating-point operations without ÷ with, None where a model's shape is unknown.
+    """
+
+    kept: Literal["disk", "memory", "off"]
+    reason: str
+    cached: bool
+    states_bytes: int
+    passes_without: float
+    passes_with: float
+    operations_ratio: float | None
+    kind: Literal["teacher_states_planned"] = "teacher_states_planned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochStarted:
     """A training epoch begins on `subset_size` of `samples` samples."""
 
@@ -302,6 +320,7 @@ Event = (
     | Planned
     | ProfileReady
     | RankingRefreshed
+    | TeacherStatesPlanned
     | EpochStarted
     | Measured
     | Evaluated

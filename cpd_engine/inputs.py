@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+STATE_CACHE_BYTES = 64 * 2**30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
@@ -19,3 +21,6 @@ class Inputs:
     hub_cache: Path | None = None
     # None: the hub client's own default.
     hub_endpoint: str | None = None
+    # Kept states of teachers, shared by all jobs of the machine, and their size at most. None: each run keeps its own, if any.
+    state_cache: Path | None = None
+    state_cache_bytes: int = STATE_CACHE_BYTES

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +36,7 @@ from cpd_engine.stages.evaluating import evaluate
 from cpd_engine.stages.exporting import export_student
 from cpd_engine.stages.prepare import prepare
 from cpd_engine.stages.profiling import base_student, make_profile
+from cpd_engine.stages.teaching import Teaching
 from cpd_engine.stages.training import train_student, tune_teacher
 
 Result = TypeVar("Result")
@@ -94,16 +95,18 @@ def _carry_out(
     if config.teacher_sft is not None:
         with phases.phase("teacher_sft", this, "teacher"):
             teacher = tune_teacher(this, prepared)
-    with phases.phase("profile", this, "profile"):
-        student = base_student(this, prepared, teacher)
-        profiled = make_profile(this, prepared, teacher=teacher, student=student)
-    with phases.phase("train", this, "trained/student", *(f"trained/{twin}" for twin in baselines)):
-        train_student(this, prepared, teacher=teacher, base=student, profiled=profiled)
+    with closing(Teaching(this, prepared, teacher)) as teaching:
+        with phases.phase("profile", this, "profile"):
+            student = base_student(this, prepared, teacher)
+            profiled = make_profile(this, prepared, teaching=teaching, student=student)
+        planned = profiled.planned
+        with phases.phase("train", this, "trained/student", *(f"trained/{twin}" for twin in baselines)):
+            train_student(this, prepared, teaching=teaching, base=student, profiled=profiled)
     with phases.phase("evaluate", this, "report"):
-        steps = profiled.planned.total_iterations
+        steps = planned.total_iterations
         reported = evaluate(this, prepared, teacher=teacher, untouched=student, steps=steps)
     with phases.phase("export", this, "export"):
-        export_student(this, prepared, reported, profiled.planned, teacher=teacher)
+        export_student(this, prepared, reported, planned, teacher=teacher)
     return RunResult(export=out / "export", scores=reported.scores)
 
 

@@ -1,4 +1,7 @@
-"""The teacher during distillation: frozen, in eval mode, without gradients; its body runs, its head is left to the kernel."""
+"""The teacher during distillation: frozen, in eval mode, without gradients; its head is left to the kernel.
+
+Its body runs at every batch, or it has run once and what it said is kept.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from cpd_engine.models.decoder import Decoder
 from cpd_engine.objective import Taught, TopK
 from cpd_engine.projection import head_of
 from cpd_engine.runtime import Runtime
+from cpd_engine.states.kept import Kept
 
 
 class Teaches(Protocol):
@@ -44,3 +48,14 @@ class Teacher:
         """The last hidden states [N, D], and the head."""
         with self._runtime.autocast():
             return Taught(hidden_ND=self._decoder.states(batch), head=self._head)
+
+
+class KeptTeacher:
+    """A teacher without a body, for the samples it was asked about; as exact as what is kept of it."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+
+    def taught(self, batch: Batch, temperature: float) -> Taught | TopK:
+        """The last hidden states [N, D] and the head, or the k largest at a temperature that was scheduled."""
+        return self._kept.taught(batch.sample_rows, temperature)

@@ -33,6 +33,8 @@ class EngineCommand:
     model_roots: tuple[Path, ...] = ()
     hub_cache: Path | None = None
     hub_endpoint: str | None = None
+    state_cache: Path | None = None
+    state_cache_bytes: int | None = None
 
     def arguments(self, events_fd: int) -> list[str]:
         """The argument list, with events on file descriptor `events_fd`."""
@@ -46,6 +48,10 @@ class EngineCommand:
             arguments += ["--hub-cache", str(self.hub_cache)]
         if self.hub_endpoint is not None:
             arguments += ["--hub-endpoint", self.hub_endpoint]
+        if self.state_cache is not None:
+            arguments += ["--state-cache", str(self.state_cache)]
+        if self.state_cache_bytes is not None:
+            arguments += ["--state-cache-bytes", str(self.state_cache_bytes)]
         return arguments
 
 

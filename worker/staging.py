@@ -98,6 +98,8 @@ def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, setti
         model_roots=settings.model_roots,
         hub_cache=settings.hub_cache,
         hub_endpoint=settings.hub_endpoint,
+        state_cache=settings.state_cache_dir,
+        state_cache_bytes=settings.state_cache_bytes,
     )
 
 

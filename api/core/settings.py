@@ -28,6 +28,10 @@ def _default_scratch(data: dict[str, Any]) -> Path:
     return Path(data.get("data_dir", "")) / "scratch"
 
 
+def _default_state_cache(data: dict[str, Any]) -> Path:
+    return Path(data.get("data_dir", "")) / "states"
+
+
 class Settings(BaseSettings):
     """The service's settings. Durations are seconds; every one can be made short for tests."""
 
@@ -40,6 +44,10 @@ class Settings(BaseSettings):
     """Where the embedded service keeps its database, broker folder, artifacts, scratch and first key."""
     scratch_dir: Path = Field(default_factory=_default_scratch)
     """Attempts work in `<scratch_dir>/<job>/<fence>/`; fast and roomy, and may be wiped while no worker runs."""
+    state_cache_dir: Path = Field(default_factory=_default_state_cache)
+    """Teachers' states, kept once for all jobs of this machine; fast, local to it, and may be wiped while no worker runs."""
+    state_cache_bytes: Bytes = 64 * 2**30
+    """Their size at most; the least recently used go first."""
     # Both may hold a password, which no repr shows.
     database_url: str = Field(default_factory=_default_database, repr=False)
     broker_url: str = Field(default="filesystem://", repr=False)
@@ -104,7 +112,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("data_dir", "scratch_dir")
+    @field_validator("data_dir", "scratch_dir", "state_cache_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         # Children of the supervisor run in other directories and must mean the same folder.

@@ -23,6 +23,7 @@ from cpd_engine.scoring import CrossEntropies, cross_entropies
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.figure import draw_profile
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.teaching import Teaching
 
 _POINTS = 500
 _SHOWN = 20
@@ -60,10 +61,10 @@ def base_student(run: Run, prepared: Prepared, teacher: Path) -> Path:
     return run.out / "base-student"
 
 
-def make_profile(run: Run, prepared: Prepared, *, teacher: Path, student: Path) -> Profiled:
+def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: Path) -> Profiled:
     """Score every training sample once, sort, and plan the run. Reported again by every process, as it costs nothing."""
     if not run.stands("profile"):
-        _seal_scores(run, prepared, teacher, student)
+        _seal_scores(run, prepared, teaching, student)
     content = checkpoint.read_json(run.out / "profile" / "scores.json")
     scores = np.array([math.nan if score is None else score for score in content["scores"].values()], dtype=np.float64)
     found = _profiled(run, prepared, scores)
@@ -93,10 +94,10 @@ def _profiled(run: Run, prepared: Prepared, scores: NDArray[np.float64]) -> _Fou
     return _Found(profile=profile, planned=made.planned, warnings=made.warnings)
 
 
-def _seal_scores(run: Run, prepared: Prepared, teacher: Path, student: Path) -> None:
+def _seal_scores(run: Run, prepared: Prepared, teaching: Teaching, student: Path) -> None:
     kind = run.config.difficulty or "ce_mean"
     by_student = _score(run, prepared, student, "difficulty by the untrained student")
-    by_teacher = _score(run, prepared, teacher, "difficulty by the teacher") if difficulty.needs_teacher(kind) else None
+    by_teacher = teaching.cross_entropies(student) if difficulty.needs_teacher(kind) else None
     scores = difficulty.scores(
         kind,
         student_ce_sum=by_student.sums,

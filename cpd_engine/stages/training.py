@@ -28,7 +28,8 @@ from cpd_engine.scoring import cross_entropies
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.profiling import Profiled
-from cpd_engine.teacher import Teacher
+from cpd_engine.stages.teaching import Teaching
+from cpd_engine.teacher import Teaches
 
 
 def tune_teacher(run: Run, prepared: Prepared) -> Path:
@@ -60,7 +61,7 @@ def train_student(
     run: Run,
     prepared: Prepared,
     *,
-    teacher: Path,
+    teaching: Teaching,
     base: Path,
     profiled: Profiled,
 ) -> None:
@@ -76,9 +77,10 @@ def train_student(
             place=("train", ""),
             into="trained/student",
             lora=run.config.lora,
-            teacher=teacher,
+            teacher=lambda: teaching.teacher(profiled.planned, base) if _distils(course) else None,
             ranking=_ranking(run, prepared, profiled),
         )
+    teaching.finish()
     for twin in run.config.evaluation.baselines:
         if not run.stands(f"trained/{twin}"):
             _train(
@@ -155,10 +157,14 @@ def _train(
     place: tuple[str, str],
     into: str,
     lora: LoraSpec | None = None,
-    teacher: Path | None = None,
+    teacher: Callable[[], Teaches | None] = lambda: None,
     ranking: Ranking | None = None,
 ) -> None:
-    """Train the model at `base` along `course` and seal the weights that validation chose, or else the last, as `into`."""
+    """Train the model at `base` along `course` and seal the weights that validation chose, or else the last, as `into`.
+
+    `teacher` is asked for before the student is loaded: while its states are being made, its body has the memory to itself.
+    """
+    mentor = teacher()
     learner = _learner(run, course, base, lora)
     if not learner.decoder.packs:
         told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
@@ -176,7 +182,7 @@ def _train(
         course,
         learner,
         keeper,
-        teacher=_teacher(run, teacher) if teacher is not None and _distils(course) else None,
+        teacher=mentor,
         validate=_validation(run, prepared, course, learner, phase),
         ranking=ranking,
         runtime=run.runtime,
@@ -222,10 +228,6 @@ def _save_adapter(decoder: Decoder, student: StudentRef, out: Path) -> None:
     decoder.adapter.save_pretrained(out, save_embedding_layers=False)
     # peft's model card is a form to fill in.
     (out / "README.md").unlink(missing_ok=True)
-
-
-def _teacher(run: Run, path: Path) -> Teacher:
-    return Teacher(load(path, dtype=run.runtime.frozen_dtype, device=run.runtime.device), run.runtime)
 
 
 def _distils(course: Course) -> bool:

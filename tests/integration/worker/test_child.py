@@ -152,9 +152,11 @@ def test_the_command_names_every_input() -> None:
         datasets={"ds_1": Path("d.jsonl")},
         model_roots=(Path("m"),),
         hub_endpoint="h",
+        state_cache=Path("c"),
+        state_cache_bytes=9,
     )
     line = "python -m cpd_engine run s.json --out o --events-fd 7 --watchdog --dataset ds_1=d.jsonl --model-root m --hub-endpoint h"
-    assert " ".join(command.arguments(7)) == line
+    assert " ".join(command.arguments(7)) == f"{line} --state-cache c --state-cache-bytes 9"
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))

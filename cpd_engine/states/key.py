@@ -1,0 +1,61 @@
+"""The name of a set of teacher's states: a hash of all that their bits depend on, so that equal names hold equal bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cpd_engine import checkpoint
+from cpd_engine.data.encode import Sample
+from cpd_engine.states.digests import Digests
+
+# Of the files' layout. A change of what is kept or how is a new format, which finds nothing of an old one.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """`teacher` and `data` are digests. `temperatures` belong to top_k alone: hidden states know none.
+
+    `numerics`: device, threads and versions of libraries, on which the last bits of every product depend; a run that fills anew what
+    was evicted must meet the bits it began with.
+    """
+
+    teacher: str
+    data: str
+    template: str
+    max_length: int
+    vocabulary: int
+    dtype: str
+    top_k: int | None
+    temperatures: tuple[float, ...]
+    numerics: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """32 hex digits."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def data_digest(samples: Iterable[Sample]) -> str:
+    """sha256 over token ids and prompt lengths in the samples' order; ids of rows do not matter."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(struct.pack("<qq", len(sample.input_ids), sample.prompt_length))
+        digest.update(sample.input_ids.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def model_digest(path: Path, files: Digests) -> str:
+    """sha256 over config and weights of a model directory. A sealed one has been verified against its manifest, which is believed."""
+    wanted = sorted(file.name for file in (path / "config.json", *path.glob("*.safetensors*")) if file.is_file())
+    sealed = {}
+    if (path / checkpoint.MANIFEST).is_file():
+        sealed = {file.path: file.sha256 for file in checkpoint.read_manifest(path).files}
+    found = [[name, sealed.get(name) or files.of(path / name)] for name in wanted]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
