@@ -124,6 +124,14 @@ class TeacherOnce(Frozen):
     cache: CacheMode = "auto"
     top_k: Annotated[int, Field(ge=1, le=65536)] | None = None
 
+    @model_validator(mode="after")
+    def _top_k_is_kept(self) -> TeacherOnce:
+        if self.top_k is not None and self.cache == "off":
+            raise ValueError(
+                "top_k tells what the cache keeps: take cache 'auto', 'memory' or 'disk', or leave top_k out"
+            )
+        return self
+
 
 class HubTeacher(HubModel, TeacherOnce):
     """A teacher on the operator's hub."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from api.terminal.figures import count, duration, number
+from api.terminal.figures import count, duration, number, size
 
 SUBJECTS = {
     "teacher": "teacher",
@@ -121,6 +121,8 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"plan: {count(data['total_iterations'])} optimizer steps over {len(data['epochs'])} epochs"
         case "profile_ready":
             return f"profile: {count(data['samples'])} samples, mean difficulty {number(data['mean'], 3)} ({data['difficulty']})"
+        case "teacher_states_planned":
+            return _teacher_once(data)
         case "evaluated":
             return _scores(data)
         case "warned":
@@ -131,6 +133,15 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"failed: {data['message']} ({data['code']})"
         case _:
             return None
+
+
+def _teacher_once(data: Mapping[str, Any]) -> str:
+    if data["kept"] == "off":
+        return f"teacher: its states are not kept: {data['reason']}"
+    ratio = data["operations_ratio"]
+    saved = f", {number(ratio, 1)} × fewer operations in all" if ratio is not None else ""
+    passes = f"{number(data['passes_without'], 1)} passes become {number(data['passes_with'], 0)}"
+    return f"teacher: {size(data['states_bytes'])} of states ({data['kept']}): {passes}{saved}"
 
 
 def _scores(data: Mapping[str, Any]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,11 +10,11 @@ from cpd_engine import checkpoint
 from cpd_engine.assessment import RowScore, assess
 from cpd_engine.evaluation.report import build_report, metrics_of, samples
 from cpd_engine.events import EVENT, Evaluated, Reported, Subject, to_json
-from cpd_engine.generate import Answer
 from cpd_engine.models.load import load
 from cpd_engine.repro import derived_seed
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.recalling import FILE, answers_of_teacher, read_answers, write_answers
 
 
 def evaluate(run: Run, prepared: Prepared, *, teacher: Path, untouched: Path, steps: int) -> Reported:
@@ -47,7 +45,7 @@ def _answers(run: Run, prepared: Prepared, subject: Subject, path: Path) -> list
     unit = f"evaluation/{subject}"
     if not run.stands(unit):
         _seal_answers(run, prepared, subject, path)
-    found = [_row_score(line) for line in checkpoint.read_jsonl(run.out / unit / "answers.jsonl")]
+    found = read_answers(run.out / unit / FILE)
     run.emit(Evaluated(subject=subject, split="test", rows=len(found), metrics=metrics_of(found)))
     return found
 
@@ -55,25 +53,24 @@ def _answers(run: Run, prepared: Prepared, subject: Subject, path: Path) -> list
 def _seal_answers(run: Run, prepared: Prepared, subject: Subject, path: Path) -> None:
     dtype = run.runtime.frozen_dtype if subject == "teacher" else torch.float32
     settings = run.config.evaluation.generation
-    found = assess(
-        load(path, dtype=dtype, device=run.runtime.device),
-        prepared.test,
-        settings=settings,
-        end_ids=[prepared.end],
-        runtime=run.runtime,
-        on_progress=run.progress("evaluate", f"answers of {subject}"),
-        should_stop=run.should_stop,
-    )
+
+    def ask() -> list[RowScore]:
+        return assess(
+            load(path, dtype=dtype, device=run.runtime.device),
+            prepared.test,
+            settings=settings,
+            end_ids=[prepared.end],
+            runtime=run.runtime,
+            on_progress=run.progress("evaluate", f"answers of {subject}"),
+            should_stop=run.should_stop,
+        )
+
+    found = answers_of_teacher(run, prepared, path, ask) if subject == "teacher" else ask()
     metrics = metrics_of(found)
     with run.sealing(f"evaluation/{subject}", f"evaluation-{subject}", metrics=metrics) as draft:
-        checkpoint.write_jsonl(draft / "answers.jsonl", [asdict(answer) for answer in found])
+        write_answers(draft / FILE, found)
         content = {"subject": subject, "rows": len(found), "metrics": metrics, "generation": settings.model_dump()}
         checkpoint.write_json(draft / "scores.json", content)
-
-
-def _row_score(line: dict[str, Any]) -> RowScore:
-    answer = line["answer"]
-    return RowScore(**line | {"answer": Answer(**answer | {"tokens": tuple(answer["tokens"])})})
 
 
 def _read_report(path: Path) -> Reported:

@@ -58,8 +58,6 @@ def shelf_of(run: Run, prepared: Prepared, teacher: Path, records: Records) -> S
 
 def _key(run: Run, prepared: Prepared, teacher: Path, records: Records, files: Digests) -> Key:
     top = records if isinstance(records, TopKRecords) else None
-    versions = repro.versions()
-    device = run.runtime.device
     return Key(
         teacher=model_digest(teacher, files),
         data=data_digest(prepared.samples),
@@ -69,13 +67,15 @@ def _key(run: Run, prepared: Prepared, teacher: Path, records: Records, files: D
         dtype=str(run.runtime.frozen_dtype),
         top_k=top.k if top else None,
         temperatures=top.temperatures if top else (),
-        numerics=(
-            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            f"{run.runtime.threads} threads",
-            versions["torch"],
-            versions["transformers"],
-        ),
+        numerics=numerics(run),
     )
+
+
+def numerics(run: Run) -> tuple[str, ...]:
+    """What the last bits of a product depend on: device, threads, libraries."""
+    device, versions = run.runtime.device, repro.versions()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return name, f"{run.runtime.threads} threads", versions["torch"], versions["transformers"]
 
 
 def watch_of(run: Run, phase: Phase, packs: int) -> Watch:

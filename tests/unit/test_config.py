@@ -26,6 +26,13 @@ def test_three_names_are_enough_and_the_recommended_preset_fills_in_the_rest() -
     assert config.mixing.kind == "open"
 
 
+def test_what_a_cache_keeps_is_not_asked_for_without_one() -> None:
+    teacher = LEAST["teacher"] | {"top_k": 64}
+    assert RunConfig.model_validate(LEAST | {"teacher": teacher}).teacher.top_k == 64
+    with pytest.raises(ValidationError, match="take cache 'auto', 'memory' or 'disk', or leave top_k out"):
+        RunConfig.model_validate(LEAST | {"teacher": teacher | {"cache": "off"}})
+
+
 def test_an_explicit_value_wins_over_its_preset() -> None:
     config = RunConfig.model_validate(LEAST | {"preset": "kld", "tau_n": 3.0, "alpha": [0.3, 0.0]}).resolved()
     assert (config.divergence, config.tau_1, config.tau_n, config.alpha) == ("kld", 1.0, 3.0, (0.3, 0.0))

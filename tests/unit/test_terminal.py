@@ -77,6 +77,15 @@ def test_a_job_that_goes_back_into_the_queue_says_so() -> None:
     assert advance(folded(EPOCH), "state_changed", {"from": "running", "to": "queued"}).title == "queued"
 
 
+def test_what_asking_the_teacher_once_saves_is_said() -> None:
+    planned = {"kept": "disk", "reason": "", "cached": False, "states_bytes": 3_100_000_000}
+    planned |= {"passes_without": 16.4, "passes_with": 1.0, "operations_ratio": 4.08}
+    told = "teacher: 3.1 GB of states (disk): 16.4 passes become 1, 4.1 × fewer operations in all"
+    assert remark("teacher_states_planned", planned) == told
+    off = planned | {"kept": "off", "reason": "teacher.cache is off"}
+    assert remark("teacher_states_planned", off) == "teacher: its states are not kept: teacher.cache is off"
+
+
 def test_events_of_a_newer_service_are_passed_over() -> None:
     assert remark("never_heard_of", {}) is None
     assert advance(Standing(), "never_heard_of", {}) == Standing()
