@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import signal
 import subprocess
@@ -10,14 +9,15 @@ import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from cpd_engine.data.batches import collate
-from cpd_engine.kernel import Head
+from cpd_engine.data.batches import Batch, pack
 from cpd_engine.models.decoder import Decoder
+from cpd_engine.objective import Taught, TopK
 from cpd_engine.runtime import Runtime
 from cpd_engine.scoring import cross_entropies
 from cpd_engine.states import entry
@@ -27,8 +27,8 @@ from cpd_engine.states.layout import lay_out
 from cpd_engine.states.once import Question, WidthUnexpected
 from cpd_engine.states.records import HiddenRecords
 from cpd_engine.states.shelf import Watch
-from cpd_engine.teacher import Teacher
-from cpd_engine.topk import TopKRecords
+from cpd_engine.states.topk import TopKRecords
+from cpd_engine.teacher import KeptTeacher, Teacher, Teaches
 from tests.learning import filler
 from tests.learning.small_models import CPU, decoder, samples
 
@@ -188,17 +188,19 @@ def _mentor(folder: Path, kind: str, runtime: Runtime) -> Decoder:
 def test_kept_logits_are_those_of_the_body(tmp_path: Path, kind: str, runtime: Runtime) -> None:
     mentor = _mentor(tmp_path, kind, runtime)
     kept = _question(mentor, runtime, HiddenRecords(width=32, dtype=runtime.frozen_dtype)).in_memory(_ignore)
-    live, once = Teacher(mentor, runtime), Teacher(kept, runtime)
-    chosen = [samples(20)[i] for i in (7, 3, 3, 19)]
-    batch = collate(chosen)
-    expected, found = (_logits(teacher.head, teacher.hidden(batch)) for teacher in (live, once))
+    batch = pack([samples(20)[i] for i in (7, 3, 3, 19)])
+    expected, found = (_logits(teacher, batch) for teacher in (Teacher(mentor, runtime), KeptTeacher(kept)))
     # Logits up to 8, to which bf16 gives 8 bits: other company in a batch moves the last one.
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if runtime is CPU else 6e-2)
 
 
-def _logits(head: Head, states_ND: Tensor) -> Tensor:
+def _logits(teacher: Teaches, batch: Batch) -> Tensor:
+    taught = teacher.taught(batch, 1.0)
+    assert isinstance(taught, Taught)
+    logits_NV = torch.empty(len(batch.targets), taught.head.vocabulary)
     with torch.no_grad():
-        return head.logits(states_ND)
+        taught.head.project(taught.hidden_ND, logits_NV)
+    return logits_NV
 
 
 @pytest.mark.parametrize("top_k", [None, 4])
@@ -213,10 +215,10 @@ def test_the_teacher_s_scores_come_from_what_is_kept(tmp_path: Path, top_k: int 
 def test_the_largest_logits_are_kept_sample_by_sample(tmp_path: Path) -> None:
     mentor = decoder(tmp_path, layers=2, seed=5)
     kept = _question(mentor, CPU, TopKRecords(k=4, temperatures=(1.0, 2.0))).in_memory(_ignore)
-    chosen = [samples(20)[i] for i in (7, 3, 3, 19)]
-    teacher = Teacher(mentor, CPU)
-    whole = torch.log_softmax(_logits(teacher.head, teacher.hidden(collate(chosen))) / 2.0, dim=-1)
-    found = kept.top([sample.row for sample in chosen], 2.0)
+    batch = pack([samples(20)[i] for i in (7, 3, 3, 19)])
+    whole = torch.log_softmax(_logits(Teacher(mentor, CPU), batch) / 2.0, dim=-1)
+    found = KeptTeacher(kept).taught(batch, 2.0)
+    assert isinstance(found, TopK)
     torch.testing.assert_close(found.log_p_NK, whole.topk(4, dim=-1).values, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.log_p_NK, whole.gather(-1, found.ids_NK), rtol=0, atol=1e-5)
 
@@ -239,8 +241,7 @@ def test_the_body_is_gone_once_its_states_are_in_memory(tmp_path: Path) -> None:
     kept = question.in_memory(_ignore)
     assert seen
     assert [reference() for reference in seen if reference() is not None] == []
-    assert kept.head.weight_VD.shape[1] == 32
-    gc.collect()
+    assert len(kept.cross_entropies(samples(20))) == 20
 
 
 def test_a_head_of_another_width_than_was_told_is_named(tmp_path: Path) -> None:
@@ -254,12 +255,13 @@ def test_memory_that_is_short_splits_a_pack_and_changes_nothing(tmp_path: Path) 
     records = HiddenRecords(width=32, dtype=torch.float32)
     whole = _question(mentor, CPU, records).in_memory(_ignore)
 
-    def narrow(module: object, args: tuple[object, ...], options: dict[str, Tensor]) -> None:
-        if len(options["input_ids"]) > 1:
+    def narrow(module: object, args: tuple[object, ...], options: dict[str, Any]) -> None:
+        if options["segments"].starts.numel() > 2:
             raise torch.OutOfMemoryError("the device holds one sample")
 
     handle = mentor.body.register_forward_pre_hook(narrow, with_kwargs=True)
     split = _question(mentor, CPU, records).in_memory(_ignore)
     handle.remove()
-    rows = range(20)
-    torch.testing.assert_close(split.states(rows), whole.states(rows), rtol=0, atol=1e-5)
+    batch = pack(samples(20))
+    expected, found = (_logits(KeptTeacher(kept), batch) for kept in (whole, split))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

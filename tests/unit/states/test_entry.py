@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cpd_engine.errors import CheckpointCorrupt
-from cpd_engine.kernel import Head
+from cpd_engine.projection import Head
 from cpd_engine.states import entry
 from cpd_engine.states.entry import Filling, Form
 from cpd_engine.states.records import read_head, write_head
@@ -34,7 +34,7 @@ def _filling(path: Path, form: Form | None = None) -> Filling:
 
 
 def _head() -> Head:
-    return Head(weight_VD=torch.arange(12.0).view(4, 3), bias_V=torch.ones(4), scale=0.5, soft_cap=30.0)
+    return Head(weight_WD=torch.arange(18.0).view(6, 3), vocabulary=4, bias_W=torch.ones(6), scale=0.5, soft_cap=30.0)
 
 
 def _fill(filling: Filling, rows: Tensor, *, upto: int = PACKS) -> None:
@@ -57,10 +57,10 @@ def test_states_come_back_bit_for_bit_with_the_head(tmp_path: Path, dtype: torch
     entry.verify(tmp_path / "set", _form(dtype))
     assert torch.equal(entry.mapped(tmp_path / "set", _form(dtype)), rows)
     head = read_head(tmp_path / "set", torch.device("cpu"))
-    assert torch.equal(head.weight_VD, _head().weight_VD)
-    assert head.bias_V is not None
-    assert torch.equal(head.bias_V, torch.ones(4))
-    assert (head.scale, head.soft_cap) == (0.5, 30.0)
+    assert torch.equal(head.weight_WD, _head().weight_WD[:4])
+    assert head.bias_W is not None
+    assert torch.equal(head.bias_W, torch.ones(4))
+    assert (head.vocabulary, head.scale, head.soft_cap) == (4, 0.5, 30.0)
 
 
 def test_mapped_states_cannot_be_written_through(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cpd_engine.topk import TopKRecords
+from cpd_engine.states.topk import TopKRecords
 
 TAUS = (1.0, 1.3, 2.0)
 SHAPES = [(1, 1, 5), (7, 3, 5), (33, 4, 301), (5, 5, 5)]
