@@ -128,7 +128,10 @@ def state_name(step: int) -> str:
 
 
 def discard(path: Path) -> None:
-    """Delete a directory, sealed or not, if it is there; from its manifest on, so that half of it never passes for a whole."""
+    """Delete a file, or a directory, sealed or not, from its manifest on, so that half of it never passes for a whole."""
+    if path.is_file():
+        path.unlink()
+        return
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 

@@ -29,7 +29,7 @@ def _default_scratch(data: dict[str, Any]) -> Path:
 
 
 def _default_state_cache(data: dict[str, Any]) -> Path:
-    return Path(data.get("data_dir", "")) / "states"
+    return Path(data.get("scratch_dir", "")) / "states"
 
 
 class Settings(BaseSettings):

@@ -85,11 +85,9 @@ def _shared(root: Path) -> Inputs:
     return Inputs(state_cache=root / "states")
 
 
-@pytest.mark.parametrize("dropout", [None, {"rank": 4, "alpha": 8.0, "dropout": 0.2}], ids=["full", "lora"])
-def test_a_teacher_asked_once_gives_the_losses_of_one_that_is_always_there(tmp_path: Path, dropout: Any) -> None:
+def test_a_teacher_asked_once_gives_the_losses_of_one_that_is_always_there(tmp_path: Path) -> None:
     always, *once = (
-        Ran(_config(tmp_path, cache=cache, lora=dropout), tmp_path / cache, _shared(tmp_path))
-        for cache in ("off", "memory", "disk")
+        Ran(_config(tmp_path, cache=cache), tmp_path / cache, _shared(tmp_path)) for cache in ("off", "memory", "disk")
     )
     assert always.planned["kept"] == "off"
     assert min(always.bodies) >= 1
@@ -126,35 +124,25 @@ def _local(folder: Path, **changes: Any) -> Path:
 
 def test_a_second_job_on_the_same_teacher_and_data_never_reads_its_weights(tmp_path: Path) -> None:
     inputs = Inputs(model_roots=(_local(tmp_path),), state_cache=tmp_path / "states")
-    for difficulty in ("ce_mean", "teacher_ce"):
-        config = _config(tmp_path, cache="auto", teacher={"local": "mentor"}, difficulty=difficulty)
-        first = Ran(config, tmp_path / f"first-{difficulty}", inputs)
-        weights = tmp_path / "models" / "mentor" / "model.safetensors"
-        before, state = weights.read_bytes(), weights.stat()
-        # Every weight is NaN now, under the size, time and inode of the file that was read; its header still names the shapes.
-        header = 8 + int.from_bytes(before[:8], "little")
-        with weights.open("r+b") as file:
-            file.seek(header)
-            file.write(b"\xff" * (len(before) - header))
-        os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
-        second = Ran(config, tmp_path / f"second-{difficulty}", inputs)
-        with weights.open("r+b") as file:
-            file.write(before)
-        os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
-        assert second.planned["cached"]
-        assert second.planned["passes_with"] == 0.0
-        assert second.filled == 0
-        assert second.losses == first.losses
-        assert second.of("reported") == first.of("reported")
-        units = ("profile", "trained", "evaluation", "report")
-        assert (
-            contents(tmp_path / f"second-{difficulty}", *units).items()
-            >= {
-                name: content
-                for name, content in contents(tmp_path / f"first-{difficulty}", *units).items()
-                if not name.endswith("manifest.json")
-            }.items()
-        )
+    # Which asks for the teacher's scores as well.
+    config = _config(tmp_path, cache="auto", teacher={"local": "mentor"}, difficulty="teacher_ce")
+    first = Ran(config, tmp_path / "first", inputs)
+    weights = tmp_path / "models" / "mentor" / "model.safetensors"
+    before, state = weights.read_bytes(), weights.stat()
+    # Every weight is NaN now, under the size, time and inode of the file that was read; its header still names the shapes.
+    header = 8 + int.from_bytes(before[:8], "little")
+    with weights.open("r+b") as file:
+        file.seek(header)
+        file.write(b"\xff" * (len(before) - header))
+    os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
+    second = Ran(config, tmp_path / "second", inputs)
+    assert second.planned["cached"]
+    assert second.planned["passes_with"] == 0.0
+    assert second.filled == 0
+    assert second.losses == first.losses
+    assert second.of("reported") == first.of("reported")
+    units = ("profile", "trained", "evaluation", "report")
+    assert contents(tmp_path / "second", *units) == contents(tmp_path / "first", *units)
 
 
 def test_states_evicted_between_two_attempts_are_made_again_bit_for_bit(tmp_path: Path) -> None:
@@ -212,3 +200,17 @@ def test_difficulty_by_the_teacher_and_its_states_are_one_pass(tmp_path: Path) -
         assert set(phases) == (set() if cache == "off" else {"profile"})
     assert found["memory"] == pytest.approx(found["off"], rel=1e-5)
     assert found["disk"] == found["memory"]
+
+
+def test_top_k_of_all_ids_is_the_whole_teacher_and_of_few_ids_a_smaller_divergence(tmp_path: Path) -> None:
+    whole, all_ids, few = (
+        Ran(_config(tmp_path, cache=cache, top_k=k), tmp_path / f"out-{k}", _shared(tmp_path))
+        for cache, k in (("memory", None), ("disk", 65536), ("disk", 8))
+    )
+    assert all_ids.losses == pytest.approx(whole.losses, rel=1e-4)
+    first = [ran.of("measured")[0]["values"] for ran in (whole, few)]
+    assert first[1]["ce"] == pytest.approx(first[0]["ce"])
+    assert 0.0 < first[1]["kd"] < first[0]["kd"]
+    taus = {epoch["temperature"] for epoch in few.of("planned")[0]["epochs"]}
+    tokens = few.of("data_ready")[0]["supervised_tokens"]
+    assert few.planned["states_bytes"] == 4 * tokens * (2 * 8 + len(taus) + 1)

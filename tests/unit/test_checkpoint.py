@@ -107,6 +107,13 @@ def test_recovery_clears_drafts_and_puts_back_what_was_being_replaced(tmp_path: 
     checkpoint.verify(first)
 
 
+def test_recovery_clears_the_draft_of_a_file_that_was_being_written(tmp_path: Path) -> None:
+    checkpoint.write_json_atomically(tmp_path / "run.json", {"x": 1})
+    (tmp_path / ".run.json.draft").write_text("{")
+    checkpoint.recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_pruning_keeps_the_newest_states(tmp_path: Path) -> None:
     for step in (2, 10, 4, 6):
         _seal(tmp_path / checkpoint.state_name(step))
