@@ -56,6 +56,11 @@ class KeptTeacher:
     def __init__(self, kept: Kept) -> None:
         self._kept = kept
 
+    @property
+    def packs(self) -> bool:
+        """Always: no body sees the batch."""
+        return True
+
     def taught(self, batch: Batch, temperature: float) -> Taught | TopK:
         """The last hidden states [N, D] and the head, or the k largest at a temperature that was scheduled."""
         return self._kept.taught(batch.sample_rows, temperature)
