@@ -14,12 +14,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, cast
 
-from cpd_engine import watchdog
+from cpd_engine import launch, watchdog
+from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
-from cpd_engine.events import Event, Failed, to_json
+from cpd_engine.events import Emit, Event, Failed, to_json
 from cpd_engine.inputs import STATE_CACHE_BYTES, Inputs
 from cpd_engine.spec import read_spec
 
@@ -29,12 +31,13 @@ FAILED = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, do, return the exit code."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser().parse_args(given)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     if arguments.command == "run":
-        return _run(arguments)
+        return _run(arguments, given)
     try:
         match arguments.command:
             case "plan":
@@ -53,12 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, given: Sequence[str]) -> int:
     if arguments.watchdog:
         watchdog.watch_stdin()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     stream = _event_stream(arguments.events_fd)
 
     def emit(event: Event) -> None:
@@ -67,25 +67,58 @@ def _run(arguments: argparse.Namespace) -> int:
 
     try:
         config = read_spec(arguments.spec)
+        ranks = _ranks_to_start(config.resources)
     except EngineError as error:
         emit(Failed(code=error.code, message=str(error)))
         sys.stderr.write(f"{error.code}: {error}\n")
         return FAILED
+    if ranks > 1:
+        command = [sys.executable, "-m", "cpd_engine", *given]
+        return launch.end_like(launch.launch(command, ranks, events=cast("BinaryIO", stream.buffer)))
+    return _carry_out(config, arguments, emit)
+
+
+def _ranks_to_start(resources: ResourceSpec) -> int:
+    """How many processes to start here; 1 where this one is all of them, or was itself started as one of several."""
+    world = resources.gpus * resources.nodes
+    if launch.is_rank(os.environ):
+        launch.check_world(world, int(os.environ["WORLD_SIZE"]))
+        return 1
+    if world > 1:
+        launch.check_place(resources.gpus, resources.nodes, launch.devices(os.environ))
+    return world
+
+
+def _carry_out(config: RunConfig, arguments: argparse.Namespace, emit: Emit) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     # cuBLAS reads it when its first handle is made; without it equal inputs need not give equal bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from cpd_engine import pipeline
+    from cpd_engine import fleet, pipeline
 
+    place = fleet.place(os.environ) if launch.is_rank(os.environ) else fleet.ALONE
     try:
-        pipeline.run(config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=stop.is_set)
+        pipeline.run(
+            config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=stop.is_set, fleet=place
+        )
     except StopRequested:
-        return STOPPED
+        return _leave(STOPPED, place.world)
     except EngineError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
-        return FAILED
+        return _leave(FAILED, place.world)
     return 0
 
 
-def _event_stream(descriptor: int | None) -> TextIO:
+def _leave(code: int, world: int) -> int:
+    """The exit code; one of several ranks ends here and now, as torch would first wait for others that are not coming."""
+    if world > 1:
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _event_stream(descriptor: int | None) -> TextIOWrapper:
     """Where event lines go. When that is stdout, whatever a library prints there goes to stderr instead."""
     if descriptor is not None:
         return os.fdopen(descriptor, "w", encoding="utf-8")

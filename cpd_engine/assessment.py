@@ -11,6 +11,7 @@ from cpd_engine.data.encode import Ids, Sample
 from cpd_engine.data.records import Row
 from cpd_engine.errors import Diverged
 from cpd_engine.evaluation.text import exact_match, rouge_l
+from cpd_engine.fleet import Dealt, dealt_back
 from cpd_engine.generate import Answer, generate, row_seed
 from cpd_engine.models.decoder import Decoder
 from cpd_engine.runtime import Runtime
@@ -48,20 +49,22 @@ def assess(
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> list[RowScore]:
-    """Ask and score every row. Raises StopRequested, and Diverged where a model's loss is no number."""
+    """Ask and score every row, each process of a fleet its share. Raises StopRequested, and Diverged where a model's loss is no number."""
     ce = cross_entropies(decoder, exercise.samples, runtime=runtime)
     if bad := [sample.id for sample, loss in zip(exercise.samples, ce.sums, strict=True) if not math.isfinite(loss)]:
         raise Diverged(f"the loss of {len(bad)} held-out rows is no number, such as that of {bad[0]}")
-    with runtime.autocast():
-        answers = generate(
+    fleet, total = runtime.fleet, len(exercise.rows)
+    with fleet.apart(), runtime.autocast():
+        own = generate(
             decoder,
-            exercise.prompts,
+            Dealt(exercise.prompts, fleet),
             settings=settings,
             end_ids=end_ids,
-            seeds=[row_seed(settings.seed, row.id) for row in exercise.rows],
-            on_progress=on_progress,
+            seeds=[row_seed(settings.seed, row.id) for row in Dealt(exercise.rows, fleet)],
+            on_progress=lambda done, _: on_progress(min(done * fleet.world, total), total),
             should_stop=should_stop,
         )
+    answers = dealt_back(fleet.gathered(own))
     return [
         RowScore(
             row=row.id,

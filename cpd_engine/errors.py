@@ -77,6 +77,12 @@ class OutOfDeviceMemory(EngineError):
     code = "out_of_memory"
 
 
+class ResourcesUnavailable(EngineError):
+    """The machine has fewer devices than the run asks for, or the run was started on another number of processes."""
+
+    code = "resources_unavailable"
+
+
 class StorageFull(EngineError):
     """The disk is full; the last sealed checkpoint is intact."""
 

@@ -24,7 +24,7 @@ CheckpointRole = Literal["phase", "training", "best", "export"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """First event of every process that works on the run."""
+    """First event of every attempt at the run, by `processes` of which one speaks; `device` and `threads` are of each."""
 
     config_sha256: str
     device: str
@@ -32,6 +32,7 @@ class RunStarted:
     threads: int
     versions: dict[str, str]
     resumed: bool
+    processes: int = 1
     kind: Literal["run_started"] = "run_started"
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from cpd_engine import checkpoint
 from cpd_engine.errors import CheckpointCorrupt
 from cpd_engine.evaluation.report import LOWER_IS_BETTER
 from cpd_engine.events import Checkpointed, CheckpointRole, Emit, Warned
+from cpd_engine.fleet import ALONE, Fleet
 from cpd_engine.learner import Learner
 from cpd_engine.ranking import Ranking
 from cpd_engine.repro import capture_state, restore_state
@@ -37,24 +41,27 @@ class Place:
 class Keeper:
     """Saves and restores one training. `best` and `judged` (the last validated step) are part of the state that it saves."""
 
-    def __init__(self, place: Place, *, metric: str, emit: Emit, ranking: Ranking | None = None) -> None:
+    def __init__(
+        self, place: Place, *, metric: str, emit: Emit, ranking: Ranking | None = None, fleet: Fleet = ALONE
+    ) -> None:
         self._place = place
         self._root = place.out / place.folder
         self._metric = metric
         self._emit = emit
         self._ranking = ranking
+        self._fleet = fleet
         self.best: Judgement | None = None
         self.judged = 0
         self._saved = 0
 
     def resume(self, learner: Learner) -> bool:
         """Put the learner where the newest sound state left it; False at the very start. Unsound states are warned of and removed."""
-        path = self._newest_sound()
+        path = self._fleet.told(self._newest_sound() if self._fleet.leads else None)
         if path is None:
             return False
         learner.load_weights(checkpoint.read_tensors(path / "weights.safetensors"))
         learner.load_optimizer_state(checkpoint.read_tensors(path / "optimizer.safetensors"))
-        restore_state(checkpoint.read_tensors(path / "generators.safetensors"))
+        self._restore_generators(checkpoint.read_tensors(path / "generators.safetensors"))
         if self._ranking is not None:
             self._ranking.load_state(checkpoint.read_tensors(path / "ranking.safetensors"))
         state = checkpoint.read_json(path / "state.json")
@@ -68,20 +75,29 @@ class Keeper:
         return step % self._place.every == 0 and step != self._saved
 
     def save(self, learner: Learner, epoch: int) -> None:
-        """Seal the state to resume from, unless this very state is the last one sealed."""
+        """Seal the state to resume from, unless this very state is the last one sealed. It stands when any process returns."""
         step = learner.step
         if step == self._saved:
             return
+        self._saved = step
+        tensors = {
+            "weights": learner.weights(),
+            "optimizer": learner.optimizer_state(),
+            "generators": self._generators(),
+        }
+        if self._ranking is not None:
+            tensors["ranking"] = self._ranking.state()
+        if self._fleet.leads:
+            self._seal_state(tensors, step, epoch)
+        self._fleet.wait()
+
+    def _seal_state(self, tensors: Mapping[str, Mapping[str, Tensor]], step: int, epoch: int) -> None:
         path = self._root / checkpoint.state_name(step)
         with checkpoint.sealing(path) as draft:
-            checkpoint.write_tensors(draft / "weights.safetensors", learner.weights())
-            checkpoint.write_tensors(draft / "optimizer.safetensors", learner.optimizer_state())
-            checkpoint.write_tensors(draft / "generators.safetensors", capture_state())
-            if self._ranking is not None:
-                checkpoint.write_tensors(draft / "ranking.safetensors", self._ranking.state())
+            for name, named in tensors.items():
+                checkpoint.write_tensors(draft / f"{name}.safetensors", named)
             best = asdict(self.best) if self.best else None
             checkpoint.write_json(draft / "state.json", {"step": step, "judged": self.judged, "best": best})
-        self._saved = step
         standing = checkpoint.prune(self._root, keep=self._place.keep)
         retained = tuple(f"{self._place.prefix}{state.name}" for state in standing)
         self._announce(path, "training", retained, step=step, epoch=epoch)
@@ -92,9 +108,15 @@ class Keeper:
         if self.best is not None and not self._better(found, self.best):
             return
         self.best = found
+        weights = learner.weights()
+        if self._fleet.leads:
+            self._seal_best(weights, found)
+        self._fleet.wait()
+
+    def _seal_best(self, weights: Mapping[str, Tensor], found: Judgement) -> None:
         path = self._root / "best"
         with checkpoint.sealing(path) as draft:
-            checkpoint.write_tensors(draft / "weights.safetensors", learner.weights())
+            checkpoint.write_tensors(draft / "weights.safetensors", weights)
             checkpoint.write_json(draft / "state.json", asdict(found))
         self._announce(
             path, "best", (f"{self._place.prefix}best",), step=found.step, epoch=found.epoch, metrics=found.metrics
@@ -104,9 +126,26 @@ class Keeper:
         """Give the learner its best weights, if any were judged, and tell which. Raises CheckpointCorrupt."""
         if self.best is None:
             return None
-        checkpoint.verify(self._root / "best")
+        if self._fleet.leads:
+            checkpoint.verify(self._root / "best")
+        self._fleet.wait()
         learner.load_weights(checkpoint.read_tensors(self._root / "best" / "weights.safetensors"))
         return self.best
+
+    def _generators(self) -> dict[str, Tensor]:
+        """Every process's, those of the leader under the names that a run of one has."""
+        states = self._fleet.gathered(capture_state())
+        others = {
+            f"rank-{rank}/{name}": state for rank, held in enumerate(states) if rank for name, state in held.items()
+        }
+        return states[0] | others
+
+    def _restore_generators(self, states: Mapping[str, Tensor]) -> None:
+        """This process's own; one that took no part before keeps what it began with."""
+        prefix = "" if self._fleet.leads else f"rank-{self._fleet.rank}/"
+        own = {name.removeprefix(prefix): state for name, state in states.items() if name.startswith(prefix)}
+        if own:
+            restore_state(own)
 
     def _better(self, new: Judgement, old: Judgement) -> bool:
         """By the metric; where that is equal, as when every answer is still wrong, by cross-entropy."""

@@ -21,6 +21,7 @@ from cpd_engine.config import RunConfig
 from cpd_engine.errors import EngineError, OutOfDeviceMemory, RunDirectoryMismatch, StopRequested, StorageFull
 from cpd_engine.events import (
     Emit,
+    Event,
     Failed,
     Finished,
     Phase,
@@ -29,6 +30,7 @@ from cpd_engine.events import (
     RunStarted,
     Stopped,
 )
+from cpd_engine.fleet import ALONE, Fleet, joined
 from cpd_engine.inputs import Inputs
 from cpd_engine.runtime import Runtime, choose_device, choose_precision
 from cpd_engine.stages.context import Run
@@ -58,24 +60,31 @@ def run(
     emit: Emit,
     should_stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
+    fleet: Fleet = ALONE,
 ) -> RunResult:
     """Carry out `config`, or what is left of it in `out`. `clock` counts seconds and never goes back.
 
+    Called in every process of `fleet`, of which the leader speaks; of the others `emit` hears how they failed, and nothing else.
     The last event is Finished, Stopped or Failed. Raises StopRequested with everything sealed, or the EngineError that was reported.
     """
-    phases = _Phases(config, emit, clock)
+    tell = emit if fleet.leads else _unheard
+    phases = _Phases(config, tell, clock)
     started = clock()
     try:
-        with _known_failures():
-            result = _carry_out(config.resolved(), inputs, out, emit, should_stop, clock, phases)
+        with _known_failures(), joined(fleet):
+            result = _carry_out(config.resolved(), inputs, out, tell, should_stop, clock, phases, fleet)
     except StopRequested:
-        emit(Stopped(phase=phases.current))
+        tell(Stopped(phase=phases.current))
         raise
     except EngineError as error:
         emit(Failed(code=error.code, message=str(error)))
         raise
-    emit(Finished(duration_s=clock() - started))
+    tell(Finished(duration_s=clock() - started))
     return result
+
+
+def _unheard(_event: Event) -> None:
+    """What a process that does not lead would say."""
 
 
 def _carry_out(
@@ -86,8 +95,9 @@ def _carry_out(
     should_stop: Callable[[], bool],
     clock: Callable[[], float],
     phases: _Phases,
+    fleet: Fleet,
 ) -> RunResult:
-    this = _open(config, inputs, out, emit, should_stop, clock)
+    this = _open(config, inputs, out, emit, should_stop, clock, fleet)
     baselines = config.evaluation.baselines
     with phases.phase("prepare", this, "prepared"):
         prepared = prepare(this)
@@ -139,17 +149,21 @@ def _open(
     emit: Emit,
     should_stop: Callable[[], bool],
     clock: Callable[[], float],
+    fleet: Fleet,
 ) -> Run:
     """Claim the directory for this config and settle device, precision and threads."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    # Not what it runs on: a run may go on with other resources.
+    text = json.dumps(config.model_dump(mode="json", exclude={"resources"}), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    out.mkdir(parents=True, exist_ok=True)
     resumed = any(out.glob("*/"))
-    _claim(out, config, digest)
-    checkpoint.recover(out)
-    device = choose_device()
+    if fleet.leads:
+        out.mkdir(parents=True, exist_ok=True)
+        _claim(out, config, digest)
+        checkpoint.recover(out)
+    fleet.wait()
+    device = choose_device(fleet)
     precision = choose_precision(config.precision, device)
-    threads = repro.be_deterministic(config.threads, device)
+    threads = repro.be_deterministic(config.threads, device, processes=fleet.local_world)
     emit(
         RunStarted(
             config_sha256=digest,
@@ -158,9 +172,10 @@ def _open(
             threads=threads,
             versions=repro.versions(),
             resumed=resumed,
+            processes=fleet.world,
         )
     )
-    runtime = Runtime(device=device, precision=precision, threads=threads)
+    runtime = Runtime(device=device, precision=precision, threads=threads, fleet=fleet)
     return Run(config=config, inputs=inputs, out=out, emit=emit, should_stop=should_stop, clock=clock, runtime=runtime)
 
 

@@ -32,27 +32,27 @@ def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def capture_state() -> dict[str, Tensor]:
-    """The states of torch's global generators (dropout draws from them), as uint8 tensors by device."""
+    """The states of torch's global generators (dropout draws from them), as uint8 tensors: the CPU's, and this process's GPU's."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+        states["cuda:0"] = torch.cuda.get_rng_state()
     return states
 
 
 def restore_state(states: Mapping[str, Tensor]) -> None:
     """Inverse of `capture_state`. States of devices that are not here are left out."""
     torch.set_rng_state(states["cpu"])
-    for index in range(torch.cuda.device_count()):
-        if f"cuda:{index}" in states:
-            torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+    if torch.cuda.is_available() and "cuda:0" in states:
+        torch.cuda.set_rng_state(states["cuda:0"])
 
 
-def be_deterministic(threads: int | None, device: torch.device) -> int:
+def be_deterministic(threads: int | None, device: torch.device, *, processes: int = 1) -> int:
     """Make equal inputs give equal bits; return the number of threads, on which the bits depend.
 
-    None: every core that this process may use. On a GPU operations without a deterministic variant only warn.
+    `threads` are those of all `processes` of this run on this machine together; None: one for every core that this process may use.
+    On a GPU operations without a deterministic variant only warn.
     """
-    count = threads or len(os.sched_getaffinity(0))
+    count = max(1, (threads or len(os.sched_getaffinity(0))) // processes)
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(mode=True, warn_only=device.type != "cpu")
     # Otherwise every torch.empty is filled with NaN first; nothing here reads what it has not written.

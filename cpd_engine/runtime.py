@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from cpd_engine.errors import ConfigInvalid
+from cpd_engine.fleet import ALONE, Fleet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Runtime:
     device: torch.device
     precision: Literal["fp32", "bf16"]
     threads: int
+    fleet: Fleet = ALONE
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which forward passes run."""
@@ -58,9 +60,9 @@ def choose_precision(asked: Literal["auto", "fp32", "bf16"], device: torch.devic
     return "fp32"
 
 
-def choose_device() -> torch.device:
-    """The first GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def choose_device(fleet: Fleet) -> torch.device:
+    """This process's GPU, else the CPU."""
+    return torch.device("cuda", fleet.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def out_of_memory(error: BaseException) -> bool:

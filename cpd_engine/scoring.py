@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cpd_engine.data.batches import pack, pad, parts
 from cpd_engine.data.encode import Sample
+from cpd_engine.fleet import Dealt
 from cpd_engine.kernel import token_cross_entropies
 from cpd_engine.models.decoder import Decoder
 from cpd_engine.projection import Workspace, head_of
@@ -41,7 +42,30 @@ def cross_entropies(
     runtime: Runtime,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CrossEntropies:
-    """Score every sample. Leaves the model in eval mode. `on_progress(done, total)` is called after each batch and may raise."""
+    """Score every sample, each process of a fleet its share. Leaves the model in eval mode.
+
+    `on_progress(done, total)` is called after each batch and may raise StopRequested.
+    """
+    fleet, total = runtime.fleet, len(samples)
+    with fleet.apart():
+        found = _cross_entropies(
+            decoder,
+            samples if fleet.world == 1 else Dealt(samples, fleet),
+            runtime,
+            lambda done: on_progress(min(done * fleet.world, total), total) if on_progress is not None else None,
+        )
+    if fleet.world == 1:
+        return found
+    whole = CrossEntropies(sums=np.zeros(total, dtype=np.float64), tokens=np.zeros(total, dtype=np.int64))
+    for rank, part in enumerate(fleet.gathered(found)):
+        whole.sums[rank :: fleet.world] = part.sums
+        whole.tokens[rank :: fleet.world] = part.tokens
+    return whole
+
+
+def _cross_entropies(
+    decoder: Decoder, samples: Sequence[Sample], runtime: Runtime, on_batch: Callable[[int], None]
+) -> CrossEntropies:
     decoder.model.eval()
     lengths = np.array([len(sample.input_ids) for sample in samples], dtype=np.int64)
     sums = np.zeros(len(samples), dtype=np.float64)
@@ -54,6 +78,5 @@ def cross_entropies(
         by_sample = np.split(ce_N.cpu().numpy(), np.cumsum(batch.supervised)[:-1])
         sums[part] = [tokens.sum() for tokens in by_sample]
         done += len(part)
-        if on_progress is not None:
-            on_progress(done, len(samples))
+        on_batch(done)
     return CrossEntropies(sums=sums, tokens=np.array([sample.supervised for sample in samples], dtype=np.int64))

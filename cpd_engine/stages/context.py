@@ -1,4 +1,7 @@
-"""What every stage of a run works with, and how it seals what it has done."""
+"""What every stage of a run works with, and how it seals what it has done.
+
+Every process of the run's fleet goes through every stage; only the leader judges, makes and seals what there is but one of.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ from cpd_engine import checkpoint
 from cpd_engine.config import RunConfig
 from cpd_engine.errors import CheckpointCorrupt, StopRequested
 from cpd_engine.events import Checkpointed, CheckpointRole, Emit, Phase, Progressed, Warned
+from cpd_engine.fleet import Fleet
 from cpd_engine.inputs import Inputs
 from cpd_engine.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run in one process. `config` is resolved; everything that lasts lies in sealed directories under `out`."""
+    """A run as one process has it. `config` is resolved; everything that lasts lies in sealed directories under `out`."""
 
     config: RunConfig
     inputs: Inputs
@@ -28,8 +32,23 @@ class Run:
     clock: Callable[[], float]
     runtime: Runtime
 
+    @property
+    def fleet(self) -> Fleet:
+        """The processes that carry out this run."""
+        return self.runtime.fleet
+
     def stands(self, path: str) -> bool:
-        """True where `out/path` is sealed and sound. An unsound one is warned of and removed, to be made again."""
+        """True, in every process, where `out/path` is sealed and sound; all of them ask."""
+        return self.fleet.told(self.fleet.leads and self._sound(path))
+
+    @contextmanager
+    def once(self, path: str) -> Iterator[bool]:
+        """Whether this process is to make `out/path`, which stands when the block is over in all of them."""
+        yield self.fleet.leads and not self._sound(path)
+        self.fleet.wait()
+
+    def _sound(self, path: str) -> bool:
+        """An unsound directory is warned of and removed, to be made again."""
         unit = self.out / path
         if not unit.exists():
             return False
@@ -51,7 +70,7 @@ class Run:
         metrics: Mapping[str, float] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Iterator[Path]:
-        """Write `out/path` as a sealed directory and announce it."""
+        """Write `out/path` as a sealed directory and announce it; for the leader."""
         with checkpoint.sealing(self.out / path, provenance=provenance) as draft:
             yield draft
         self.emit(
@@ -65,16 +84,25 @@ class Run:
             )
         )
 
+    def asked_to_stop(self) -> bool:
+        """Whether any process was asked to; all of them ask, between two pieces of work."""
+        return self.fleet.agree(self.should_stop())
+
     def stop_if_asked(self) -> None:
-        """Raise StopRequested between two pieces of work."""
+        """Raise StopRequested in every process alike."""
+        if self.asked_to_stop():
+            raise StopRequested
+
+    def break_off_if_asked(self) -> None:
+        """Raise StopRequested in this process, in the midst of work of its own, around which stands `fleet.apart`."""
         if self.should_stop():
             raise StopRequested
 
     def progress(self, phase: Phase, label: str) -> Callable[[int, int], None]:
-        """A callback (done, total) that reports progress and raises StopRequested when asked to stop."""
+        """A callback (done, total) that reports progress and breaks the work off when this process is asked to stop."""
 
         def report(done: int, total: int) -> None:
             self.emit(Progressed(phase=phase, label=label, done=done, total=total))
-            self.stop_if_asked()
+            self.break_off_if_asked()
 
         return report

@@ -27,15 +27,16 @@ def evaluate(run: Run, prepared: Prepared, *, teacher: Path, untouched: Path, st
         **{twin: run.out / "trained" / twin for twin in twins},
     }
     answers = {subject: _answers(run, prepared, subject, path) for subject, path in paths.items()}
-    if not run.stands("report"):
-        reported = build_report(
-            answers,
-            steps={"untouched": 0, "student": steps, **dict.fromkeys(twins, steps)},
-            seed=derived_seed(run.config.seed, "bootstrap"),
-        )
-        with run.sealing("report", "report", metrics=reported.scores["student"]) as draft:
-            (draft / "report.json").write_text(to_json(reported) + "\n", "utf-8")
-            checkpoint.write_jsonl(draft / "samples.jsonl", samples(prepared.test.rows, answers))
+    with run.once("report") as mine:
+        if mine:
+            reported = build_report(
+                answers,
+                steps={"untouched": 0, "student": steps, **dict.fromkeys(twins, steps)},
+                seed=derived_seed(run.config.seed, "bootstrap"),
+            )
+            with run.sealing("report", "report", metrics=reported.scores["student"]) as draft:
+                (draft / "report.json").write_text(to_json(reported) + "\n", "utf-8")
+                checkpoint.write_jsonl(draft / "samples.jsonl", samples(prepared.test.rows, answers))
     reported = _read_report(run.out / "report" / "report.json")
     run.emit(reported)
     return reported
@@ -66,11 +67,13 @@ def _seal_answers(run: Run, prepared: Prepared, subject: Subject, path: Path) ->
         )
 
     found = answers_of_teacher(run, prepared, path, ask) if subject == "teacher" else ask()
-    metrics = metrics_of(found)
-    with run.sealing(f"evaluation/{subject}", f"evaluation-{subject}", metrics=metrics) as draft:
-        write_answers(draft / FILE, found)
-        content = {"subject": subject, "rows": len(found), "metrics": metrics, "generation": settings.model_dump()}
-        checkpoint.write_json(draft / "scores.json", content)
+    if run.fleet.leads:
+        metrics = metrics_of(found)
+        with run.sealing(f"evaluation/{subject}", f"evaluation-{subject}", metrics=metrics) as draft:
+            write_answers(draft / FILE, found)
+            content = {"subject": subject, "rows": len(found), "metrics": metrics, "generation": settings.model_dump()}
+            checkpoint.write_json(draft / "scores.json", content)
+    run.fleet.wait()
 
 
 def _read_report(path: Path) -> Reported:

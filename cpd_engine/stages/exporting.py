@@ -18,39 +18,44 @@ from cpd_engine.stages.prepare import Prepared
 
 def export_student(run: Run, prepared: Prepared, reported: Reported, planned: Planned, *, teacher: Path) -> None:
     """Seal `export` and tell of it. `teacher`: the one that taught, whose size the model card compares with."""
-    trained = run.out / "trained" / "student"
-    metrics = reported.scores["student"]
-    parameters = count_parameters(trained)
-    if not run.stands("export"):
-        card = Card(
-            config=run.config,
-            reported=reported,
-            planned=planned,
-            rows={
-                "training": len(prepared.samples),
-                "validation": len(prepared.validation.rows),
-                "test": len(prepared.test.rows),
-            },
-            data_sha256=prepared.data["sha256"],
-            commits={name: commit for name, commit in prepared.data["commits"].items() if commit},
-            parameters=parameters,
-            teacher_parameters=count_parameters(teacher),
-            versions=repro.versions(),
-        )
-        provenance = _provenance(run, prepared, reported)
-        with run.sealing("export", "model", role="export", metrics=metrics, provenance=provenance) as draft:
-            write_export(
-                draft,
-                trained=trained,
-                tokenizer=prepared.tokenizer,
-                end_id=prepared.end,
-                generation=run.config.evaluation.generation,
-                profile=run.out / "profile",
-                card=card,
-            )
+    parameters = count_parameters(run.out / "trained" / "student")
+    with run.once("export") as mine:
+        if mine:
+            _seal_export(run, prepared, reported, planned, teacher)
     formats = ("merged", "adapter") if (run.out / "export" / "adapter").is_dir() else ("merged",)
     size = sum(file.size_bytes for file in checkpoint.sealed_files(run.out / "export"))
     run.emit(Exported(name="model", path="export", formats=formats, parameters=parameters, size_bytes=size))
+
+
+def _seal_export(run: Run, prepared: Prepared, reported: Reported, planned: Planned, teacher: Path) -> None:
+    trained = run.out / "trained" / "student"
+    metrics = reported.scores["student"]
+    card = Card(
+        config=run.config,
+        reported=reported,
+        planned=planned,
+        rows={
+            "training": len(prepared.samples),
+            "validation": len(prepared.validation.rows),
+            "test": len(prepared.test.rows),
+        },
+        data_sha256=prepared.data["sha256"],
+        commits={name: commit for name, commit in prepared.data["commits"].items() if commit},
+        parameters=count_parameters(trained),
+        teacher_parameters=count_parameters(teacher),
+        versions=repro.versions(),
+    )
+    provenance = _provenance(run, prepared, reported)
+    with run.sealing("export", "model", role="export", metrics=metrics, provenance=provenance) as draft:
+        write_export(
+            draft,
+            trained=trained,
+            tokenizer=prepared.tokenizer,
+            end_id=prepared.end,
+            generation=run.config.evaluation.generation,
+            profile=run.out / "profile",
+            card=card,
+        )
 
 
 def count_parameters(model: Path) -> int:
@@ -71,6 +76,7 @@ def _provenance(run: Run, prepared: Prepared, reported: Reported) -> dict[str, A
         "device": str(run.runtime.device),
         "precision": run.runtime.precision,
         "threads": run.runtime.threads,
+        "processes": run.fleet.world,
         "data": {"sha256": prepared.data["sha256"], "rows": prepared.data["rows"]},
         "commits": prepared.data["commits"],
         "models": {name: _weight_hashes(path) for name, path in sources.items() if path is not None},

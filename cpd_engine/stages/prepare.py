@@ -47,8 +47,9 @@ class Prepared:
 
 def prepare(run: Run) -> Prepared:
     """Raises every refusal that data, models and settings can earn, before anything is spent on them."""
-    if not run.stands("prepared"):
-        _seal_rows(run)
+    with run.once("prepared") as mine:
+        if mine:
+            _seal_rows(run)
     data = checkpoint.read_json(run.out / "prepared" / "data.json")
     rows = {split: _read(run.out / "prepared" / f"{split}.jsonl") for split in SPLITS}
     run.stop_if_asked()
@@ -114,15 +115,17 @@ def _models(run: Run, rows: Sequence[Row], commits: Mapping[str, str | None]) ->
 def _found(run: Run, ref: HubModel | LocalModel, commit: str | None) -> Path:
     if isinstance(ref, HubModel) and commit is not None:
         ref = HubModel(hub=ref.hub, revision=commit)
-    return resolve(ref, inputs=run.inputs).path
+    with run.fleet.leader_first():  # what it downloads the others find in the cache
+        return resolve(ref, inputs=run.inputs).path
 
 
 def _tiny(run: Run, ref: TinyModel, name: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase | None) -> Path:
-    if not run.stands(name):
-        texts = (text for row in rows for text in (row.instruction, row.input, row.response))
-        positions = run.config.max_length + run.config.evaluation.generation.max_new_tokens
-        with run.sealing(name, name) as draft:
-            build_tiny(ref, texts, draft, tokenizer=tokenizer, max_positions=positions)
+    with run.once(name) as mine:
+        if mine:
+            texts = (text for row in rows for text in (row.instruction, row.input, row.response))
+            positions = run.config.max_length + run.config.evaluation.generation.max_new_tokens
+            with run.sealing(name, name) as draft:
+                build_tiny(ref, texts, draft, tokenizer=tokenizer, max_positions=positions)
     return run.out / name
 
 

@@ -46,19 +46,24 @@ def base_student(run: Run, prepared: Prepared, teacher: Path) -> Path:
     """The student before training: as it was found or made, or cut here from the teacher as that is now."""
     if prepared.student is not None:
         return prepared.student
-    if not run.stands("base-student"):
-        decoder = load(teacher, dtype=torch.float32, device=run.runtime.device)
-        count = min(_INFLUENCE_SAMPLES, len(prepared.samples))
-        drawn = numpy_generator(run.config.seed, "influence").permutation(len(prepared.samples))[:count]
-        samples = [prepared.samples[i] for i in drawn]
-        starts = range(0, count, _INFLUENCE_BATCH)
-        influence = block_influence(decoder, (pad(samples[at : at + _INFLUENCE_BATCH]) for at in starts))
-        assert isinstance(run.config.student, StudentFromTeacher)
-        dropped = least_influential(influence, run.config.student.drop_layers)
-        with run.sealing("base-student", "base-student", provenance={"dropped_layers": dropped}) as draft:
-            save(drop_layers(decoder, dropped), draft)
-            checkpoint.write_json(draft / "influence.json", {"influence": influence, "dropped": dropped})
+    with run.once("base-student") as mine:
+        if mine:
+            _seal_cut(run, prepared, teacher)
     return run.out / "base-student"
+
+
+def _seal_cut(run: Run, prepared: Prepared, teacher: Path) -> None:
+    decoder = load(teacher, dtype=torch.float32, device=run.runtime.device)
+    count = min(_INFLUENCE_SAMPLES, len(prepared.samples))
+    drawn = numpy_generator(run.config.seed, "influence").permutation(len(prepared.samples))[:count]
+    samples = [prepared.samples[i] for i in drawn]
+    starts = range(0, count, _INFLUENCE_BATCH)
+    influence = block_influence(decoder, (pad(samples[at : at + _INFLUENCE_BATCH]) for at in starts))
+    assert isinstance(run.config.student, StudentFromTeacher)
+    dropped = least_influential(influence, run.config.student.drop_layers)
+    with run.sealing("base-student", "base-student", provenance={"dropped_layers": dropped}) as draft:
+        save(drop_layers(decoder, dropped), draft)
+        checkpoint.write_json(draft / "influence.json", {"influence": influence, "dropped": dropped})
 
 
 def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: Path) -> Profiled:
@@ -115,11 +120,13 @@ def _seal_scores(run: Run, prepared: Prepared, teaching: Teaching, student: Path
     if by_teacher is not None:
         content["teacher_ce_sum"] = dict(zip(ids, _finite(by_teacher.sums), strict=True))
     ready = _ready(run, prepared, found)
-    with run.sealing("profile", "profile") as draft:
-        # Not sorted: the order of the samples is the order of the scores.
-        checkpoint.write_json(draft / "scores.json", content, sort_keys=False)
-        checkpoint.write_json(draft / "profile.json", asdict(ready))
-        draw_profile(ready, draft / "profile.png")
+    if run.fleet.leads:
+        with run.sealing("profile", "profile") as draft:
+            # Not sorted: the order of the samples is the order of the scores.
+            checkpoint.write_json(draft / "scores.json", content, sort_keys=False)
+            checkpoint.write_json(draft / "profile.json", asdict(ready))
+            draw_profile(ready, draft / "profile.png")
+    run.fleet.wait()
 
 
 def _score(run: Run, prepared: Prepared, path: Path, label: str) -> CrossEntropies:

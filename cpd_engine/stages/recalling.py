@@ -40,21 +40,29 @@ def answers_of_teacher(
     """As another job has left them beside the kept states, or by asking; where they cannot be left, that is warned of."""
     if run.inputs.state_cache is None or run.config.teacher.cache in ("off", "memory"):
         return ask()
-    try:
-        folder = Folder(run.inputs.state_cache, run.inputs.state_cache_bytes)
-        name = _name(run, prepared, model_digest(teacher, Digests(folder.root)))
-        kept = _kept(run, folder, name)
-    except OSError as fault:
-        warn(run, f"its answers cannot be looked up ({fault})")
-        return ask()
+    place, kept = _looked_up(run, prepared, teacher) if run.fleet.leads else (None, None)
+    kept = run.fleet.told(kept)
     if kept is not None:
         return kept
     found = ask()
-    try:
-        _keep(folder, name, found)
-    except (OSError, StorageFull) as fault:
-        warn(run, f"its answers are not kept ({fault})")
+    if place is not None:
+        try:
+            _keep(*place, found)
+        except (OSError, StorageFull) as fault:
+            warn(run, f"its answers are not kept ({fault})")
     return found
+
+
+def _looked_up(run: Run, prepared: Prepared, teacher: Path) -> tuple[tuple[Folder, str] | None, list[RowScore] | None]:
+    """Where the answers belong, if anywhere, and those that lie there."""
+    assert run.inputs.state_cache is not None
+    try:
+        folder = Folder(run.inputs.state_cache, run.inputs.state_cache_bytes)
+        name = _name(run, prepared, model_digest(teacher, Digests(folder.root)))
+        return (folder, name), _kept(run, folder, name)
+    except OSError as fault:
+        warn(run, f"its answers cannot be looked up ({fault})")
+        return None, None
 
 
 def _name(run: Run, prepared: Prepared, teacher: str) -> str:

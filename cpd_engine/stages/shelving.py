@@ -88,7 +88,7 @@ def watch_of(run: Run, phase: Phase, packs: int) -> Watch:
         if done != told:
             waiting(done, packs)
         told = done
-        run.stop_if_asked()
+        run.break_off_if_asked()
 
     return Watch(
         waiting=wait,
@@ -98,9 +98,10 @@ def watch_of(run: Run, phase: Phase, packs: int) -> Watch:
     )
 
 
-def room_for(shelf: Shelf | None) -> Room:
-    """What states may take, on the disk and in memory."""
-    return Room(disk_bytes=shelf.folder.room_bytes() if shelf else None, memory_bytes=memory_bytes())
+def room_for(run: Run, shelf: Shelf | None) -> Room:
+    """What states may take, on the disk, which this machine's processes share, and in the memory of each of them."""
+    disk_bytes = shelf.folder.room_bytes() if shelf else None
+    return Room(disk_bytes=disk_bytes, memory_bytes=memory_bytes() // run.fleet.local_world)
 
 
 def warn(run: Run, message: str) -> None:

@@ -50,7 +50,7 @@ class Teaching:
         kept = self._states("profile", plan.plan(run.config, samples=len(samples)).planned, student)
         if kept is None:
             return cross_entropies(self._load(), samples, runtime=run.runtime, on_progress=report)
-        with torch.no_grad(), run.runtime.autocast():
+        with run.fleet.apart(), torch.no_grad(), run.runtime.autocast():
             sums = kept.cross_entropies(samples, report)
         return CrossEntropies(sums=sums, tokens=np.array([sample.supervised for sample in samples], dtype=np.int64))
 
@@ -63,7 +63,9 @@ class Teaching:
     def finish(self) -> None:
         """Nothing is asked any more: a run's own folder of states goes as well."""
         self.close()
-        shutil.rmtree(private_folder(self._run), ignore_errors=True)
+        self._run.fleet.wait()
+        if self._run.fleet.leads:
+            shutil.rmtree(private_folder(self._run), ignore_errors=True)
 
     def _load(self) -> Decoder:
         return load(self._path, dtype=self._run.runtime.frozen_dtype, device=self._run.runtime.device)
@@ -82,21 +84,29 @@ class Teaching:
             passes = self._passes(planned)
             shelf = shelf_of(self._run, self._prepared, self._path, question.records) if passes > 0 else None
             choice = self._choose(question, shelf, passes, planned, student)
-            self._kept = self._open(question, shelf, choice, phase)
+            with self._run.fleet.apart():
+                self._kept = self._open(question, shelf, choice, phase)
+            if self._run.fleet.agree(self._kept is None):
+                self.close()  # by all processes or by none
             self._chosen = True
         return self._kept
 
     def _choose(
         self, question: Question, shelf: Shelf | None, passes: float, planned: Planned, student: Path
     ) -> Choice:
-        cached = shelf is not None and shelf.cached
-        choice = choose(
-            self._run.config.teacher.cache,
-            size_bytes=question.form.size_bytes,
-            passes=passes,
-            cached=cached,
-            approximate=isinstance(question.records, TopKRecords),
-            room=room_for(shelf),
+        found = shelf is not None and shelf.cached
+        choice, cached = self._run.fleet.told(
+            (
+                choose(
+                    self._run.config.teacher.cache,
+                    size_bytes=question.form.size_bytes,
+                    passes=passes,
+                    cached=found,
+                    approximate=isinstance(question.records, TopKRecords),
+                    room=room_for(self._run, shelf),
+                ),
+                found,
+            )
         )
         if choice.fell_back:
             warn(self._run, choice.reason)
@@ -127,7 +137,7 @@ class Teaching:
             warn(self._run, str(fault))
             return None
         except (NoRoom, CheckpointCorrupt, OSError) as fault:
-            left = fallen(choice.kept, size_bytes=question.form.size_bytes, room=room_for(shelf))
+            left = fallen(choice.kept, size_bytes=question.form.size_bytes, room=room_for(self._run, shelf))
             warn(self._run, f"{fault}; now: {left.kept} ({left.reason})")
         return self._open(question, shelf, left, phase)
 

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from cpd_engine import checkpoint
-from cpd_engine.assessment import assess
-from cpd_engine.config import HubModel, LoraSpec, MixingSpec, StudentRef
+from cpd_engine.config import LoraSpec, MixingSpec
 from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs
-from cpd_engine.evaluation.report import metrics_of
-from cpd_engine.events import Evaluated, Phase, Planned, Subject, Warned
-from cpd_engine.keeper import Judgement, Keeper, Place
+from cpd_engine.events import Phase, Planned, Warned
+from cpd_engine.keeper import Keeper, Place
 from cpd_engine.learner import Learner
 from cpd_engine.loop import train
 from cpd_engine.models.decoder import Decoder
-from cpd_engine.models.load import load, save
-from cpd_engine.models.lora import attach_lora, merge_lora
+from cpd_engine.models.load import load
+from cpd_engine.models.lora import attach_lora
 from cpd_engine.profile import DifficultyProfile
 from cpd_engine.ranking import Ranking
 from cpd_engine.repro import derived_seed
-from cpd_engine.scoring import cross_entropies
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.profiling import Profiled
 from cpd_engine.stages.teaching import Teaching
+from cpd_engine.stages.trained import seal_trained
+from cpd_engine.stages.validating import validation
 from cpd_engine.teacher import Teaches
 
 
@@ -165,7 +164,8 @@ def _train(
     `teacher` is asked for before the student is loaded: while its states are being made, its body has the memory to itself.
     """
     mentor = teacher()
-    learner = _learner(run, course, base, lora)
+    fresh = partial(_decoder, run, course, base, lora)
+    learner = _learner(run, course, fresh)
     if not learner.decoder.packs:
         told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
         run.emit(Warned(code="not_packed", message=told))
@@ -176,6 +176,7 @@ def _train(
         metric=run.config.evaluation.validation_metric,
         emit=run.emit,
         ranking=ranking,
+        fleet=run.fleet,
     )
     keeper.resume(learner)
     train(
@@ -183,90 +184,58 @@ def _train(
         learner,
         keeper,
         teacher=mentor,
-        validate=_validation(run, prepared, course, learner, phase),
+        validate=validation(run, prepared, course.trained, lambda: _whole(run, learner, fresh), phase),
         ranking=ranking,
         runtime=run.runtime,
         emit=run.emit,
-        should_stop=run.should_stop,
+        should_stop=run.asked_to_stop,
         clock=run.clock,
     )
-    _seal(run, course, learner, keeper.load_best(learner), into)
+    chosen = keeper.load_best(learner)
+    trained = _whole(run, learner, fresh)
+    if run.fleet.leads:
+        seal_trained(run, trained, into, steps=course.total_steps, chosen=chosen)
+    run.fleet.wait()
 
 
-def _seal(run: Run, course: Course, learner: Learner, chosen: Judgement | None, into: str) -> None:
-    """The learner's model, merged, and how it came about, as `into`."""
-    with run.sealing(into, into.replace("/", "-"), metrics=chosen.metrics if chosen else None) as draft:
-        decoder = learner.decoder
-        if decoder.adapter is not None:
-            _save_adapter(decoder, run.config.student, draft / "adapter")
-        save(merge_lora(decoder), draft)
-        steps = {"steps": course.total_steps, "chosen": asdict(chosen) if chosen else None}
-        checkpoint.write_json(draft / "training.json", steps)
+class _Fresh(Protocol):
+    """Makes the decoder that a training begins with, on a device."""
+
+    def __call__(self, device: torch.device | str, /) -> Decoder: ...
 
 
-def _learner(run: Run, course: Course, base: Path, lora: LoraSpec | None) -> Learner:
-    config = run.config
-    decoder = load(base, dtype=torch.float32, device=run.runtime.device)
-    if lora is not None:
-        decoder = attach_lora(decoder, lora, seed=derived_seed(config.seed, course.trained, "lora"))
-    torch.manual_seed(derived_seed(config.seed, course.trained, "dropout"))
+def _decoder(run: Run, course: Course, base: Path, lora: LoraSpec | None, device: torch.device | str) -> Decoder:
+    decoder = load(base, dtype=torch.float32, device=device)
+    if lora is None:
+        return decoder
+    return attach_lora(decoder, lora, seed=derived_seed(run.config.seed, course.trained, "lora"))
+
+
+def _learner(run: Run, course: Course, fresh: _Fresh) -> Learner:
+    config, fleet = run.config, run.fleet
+    sharded = config.resources.sharding == "full" and fleet.world > 1
+    # To be sharded it is loaded into the machine's memory, from which each GPU takes its slices.
+    decoder = fresh("cpu" if sharded else run.runtime.device)
+    # Every rank drops other units; the leader's are those of a run of one.
+    torch.manual_seed(derived_seed(config.seed, course.trained, "dropout", *([] if fleet.leads else [fleet.rank])))
     return Learner(
         decoder,
         spec=course.optimizer,
         runtime=run.runtime,
         gradient_checkpointing=config.gradient_checkpointing,
+        sharded=sharded,
     )
 
 
-def _save_adapter(decoder: Decoder, student: StudentRef, out: Path) -> None:
-    """The adapter alone, as peft reads it. Its base is named as the recipe names it, not by a path of this machine."""
-    for config in decoder.adapter.peft_config.values():
-        config.base_model_name_or_path = student.hub if isinstance(student, HubModel) else "base-student"
-        # A set, whose order would differ from process to process.
-        config.target_modules = sorted(config.target_modules)
-    # Embeddings are never adapted here; peft's default asks the hub whether they have grown.
-    decoder.adapter.save_pretrained(out, save_embedding_layers=False)
-    # peft's model card is a form to fill in.
-    (out / "README.md").unlink(missing_ok=True)
+def _whole(run: Run, learner: Learner, fresh: _Fresh) -> Decoder:
+    """The learner's decoder, or where that is sharded a copy with the whole of its weights."""
+    if not learner.sharded:
+        return learner.decoder
+    decoder = fresh(run.runtime.device)
+    learner.give(decoder)
+    return decoder
 
 
 def _distils(course: Course) -> bool:
     """Whether any step needs the teacher."""
     return any(turn.alpha < 1.0 and not turn.dead for turn in course.epochs) and course.method.divergence != "sft"
-
-
-def _validation(
-    run: Run, prepared: Prepared, course: Course, learner: Learner, phase: Phase
-) -> Callable[[int, int], Judgement]:
-    """Scores the learner's model on the validation rows and reports it."""
-    subject: Subject = course.trained
-
-    def validate(step: int, epoch: int) -> Judgement:
-        label = f"validation of {course.trained} after epoch {epoch}"
-        found = _scores(run, prepared, learner, run.progress(phase, label))
-        rows = len(prepared.validation.rows)
-        run.emit(Evaluated(subject=subject, split="validation", rows=rows, metrics=found, epoch=epoch, step=step))
-        return Judgement(step=step, epoch=epoch, metrics=found)
-
-    return validate
-
-
-def _scores(
-    run: Run, prepared: Prepared, learner: Learner, on_progress: Callable[[int, int], None]
-) -> dict[str, float]:
-    """Every metric, or the cross-entropy alone where it decides, as answers cost far more."""
-    evaluation = run.config.evaluation
-    if evaluation.validation_metric == "ce":
-        samples = prepared.validation.samples
-        ce = cross_entropies(learner.decoder, samples, runtime=run.runtime, on_progress=on_progress)
-        return {"ce": ce.mean}
-    found = assess(
-        learner.decoder,
-        prepared.validation,
-        settings=evaluation.generation,
-        end_ids=[prepared.end],
-        runtime=run.runtime,
-        on_progress=on_progress,
-        should_stop=run.should_stop,
-    )
-    return metrics_of(found)
