@@ -28,6 +28,7 @@ from api.core.storage import DirectoryStore
 from api.core.telemetry import configure
 from api.jobs import transitions
 from api.jobs.transitions import Claim
+from cpd_engine.launch import devices
 from worker.reaper import Identity, Reaper, patience
 from worker.runner import Bench, run_job
 from worker.tasks import Slot, register
@@ -85,11 +86,14 @@ def _slot(settings: Settings, make: sessionmaker[Session], worker_id: str, drain
         new_id=lambda: f"art_{secrets.token_hex(12)}",
     )
 
+    shown = devices(os.environ)
+    found = min(settings.devices or shown, shown)
+
     def claim(job_id: str | None) -> Claim | None:
         with transaction(make) as session:
             if job_id is None:
-                return transitions.claim_next(session, worker_id=worker_id, lease_s=settings.lease_s)
-            return transitions.claim(session, job_id, worker_id=worker_id, lease_s=settings.lease_s)
+                return transitions.claim_next(session, worker_id=worker_id, lease_s=settings.lease_s, devices=found)
+            return transitions.claim(session, job_id, worker_id=worker_id, lease_s=settings.lease_s, devices=found)
 
     return Slot(claim=claim, run=lambda claimed: run_job(bench, claimed), draining=draining)
 

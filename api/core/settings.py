@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     stored_max_bytes: Bytes = 2**44
     rate_per_minute: Count = 6000
 
+    devices: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """A worker takes jobs of at most so many GPUs a machine, or CPU processes where there is none; None: as many as it is shown."""
     engine_command: tuple[str, ...] = (sys.executable, "-m", "cpd_engine")
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

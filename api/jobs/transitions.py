@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from api.core.db import now
@@ -103,15 +103,16 @@ def resume(session: Session, job_id: str, *, tenant_id: str) -> None:
 # Done by workers.
 
 
-def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float) -> Claim | None:
-    """Take a queued job for `worker_id`; None where it is not queued (any more) or held back."""
-    return _claim(session, Job.id == job_id, worker_id, lease_s)
+def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float, devices: int | None = None) -> Claim | None:
+    """Take a queued job for `worker_id`; None where it is not queued (any more), held back, or wants more than `devices`."""
+    return _claim(session, and_(Job.id == job_id, _fits(devices)), worker_id, lease_s)
 
 
-def claim_next(session: Session, *, worker_id: str, lease_s: float) -> Claim | None:
-    """Take the job that was submitted first of those that wait; None where nothing waits."""
+def claim_next(session: Session, *, worker_id: str, lease_s: float, devices: int | None = None) -> Claim | None:
+    """Take the job that was submitted first of those that wait and want at most `devices`; None where there is none."""
     # SKIP LOCKED: two idle workers take two jobs and neither waits for the other. SQLite has one writer and no such clause.
-    first = select(Job.id).where(Job.state == JobState.QUEUED, _due()).order_by(Job.created_at, Job.id).limit(1)
+    waiting = select(Job.id).where(Job.state == JobState.QUEUED, _due(), _fits(devices))
+    first = waiting.order_by(Job.created_at, Job.id).limit(1)
     return _claim(session, Job.id == first.with_for_update(skip_locked=True).scalar_subquery(), worker_id, lease_s)
 
 
@@ -186,6 +187,13 @@ def _reap(session: Session, hold: Hold, budget: int) -> Reaped:
 
 def _due() -> ColumnElement[bool]:
     return or_(Job.not_before.is_(None), Job.not_before <= now())
+
+
+def _fits(devices: int | None) -> ColumnElement[bool]:
+    """Whether a worker with so many devices can carry a job out. Jobs on several machines fit whoever is set up to lead them."""
+    if devices is None:
+        return true()
+    return func.coalesce(Job.resolved[("resources", "gpus")].as_integer(), 1) <= devices
 
 
 def _claim(session: Session, which: ColumnElement[bool], worker_id: str, lease_s: float) -> Claim | None:

@@ -90,3 +90,19 @@ def test_the_lease_runs_by_the_clock_of_the_database(backend: Backend) -> None:
     assert row.lease_until is not None
     assert abs((row.lease_until - clock).total_seconds() - 3600.0) < 5.0
     assert clock.utcoffset() is not None
+
+
+def test_a_worker_takes_the_first_job_that_it_has_devices_for(backend: Backend) -> None:
+    large = submitted(backend, resources={"gpus": 4, "nodes": 1})
+    small = submitted(backend, resources={"gpus": 2, "nodes": 1})
+    unsaid = submitted(backend)
+
+    def take(devices: int | None) -> str | None:
+        claim = do(backend, transitions.claim_next, worker_id="w1", lease_s=LEASE_S, devices=devices)
+        return None if claim is None else claim.hold.job_id
+
+    assert do(backend, transitions.claim, large, worker_id="w1", lease_s=LEASE_S, devices=3) is None
+    assert take(1) == unsaid
+    assert take(1) is None
+    assert take(3) == small
+    assert take(None) == large
