@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from cpd_engine.config import GenerationSpec
@@ -22,9 +22,9 @@ from cpd_engine.scoring import cross_entropies
 class Exercise:
     """Rows to be asked and scored: row, encoded sample and prompt ids at the same index."""
 
-    rows: tuple[Row, ...]
-    samples: tuple[Sample, ...]
-    prompts: tuple[Ids, ...]
+    rows: Sequence[Row]
+    samples: Sequence[Sample]
+    prompts: Sequence[Ids]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Sealed directories: a unit of work is on the disk whole, with a manifest, or not at all.
 
 Written beside its place, synced, hashed into `manifest.json`, renamed, and the parent synced (RELIABILITY: 0 torn in 60 SIGKILLs,
-where naive overwriting tore 17). One process writes a run directory. Only safetensors and JSON are ever read back.
+where naive overwriting tore 17). One process writes a run directory. Only safetensors, JSON and
+Arrow are ever read back: none of them runs code.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cpd_engine import schedules
@@ -14,6 +13,9 @@ from cpd_engine.errors import ConfigInvalid, NothingToLearn
 from cpd_engine.events import EpochPlan, Planned, Warned
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cpd_engine.profile import DifficultyProfile
 
 CALIBRATED = frozenset({"calibrated", "calibrated_affine"})
@@ -77,7 +79,7 @@ def plan(
     *,
     samples: int,
     profile: DifficultyProfile | None = None,
-    supervised_tokens: Sequence[int] | None = None,
+    supervised_tokens: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> Plan:
     """Plan `config` (resolved) for `samples` training samples.
 
@@ -150,15 +152,18 @@ def _bounds(planned: Planned, floor: int, repeat: int, exact: bool) -> tuple[int
 
 
 def _tokens(
-    sizes: Sequence[int], repeat: int, profile: DifficultyProfile | None, supervised_tokens: Sequence[int] | None
+    sizes: Sequence[int],
+    repeat: int,
+    profile: DifficultyProfile | None,
+    supervised_tokens: Sequence[int] | NDArray[np.int64] | None,
 ) -> int:
     """Supervised tokens of the whole run; without a profile those of an average subset of each size."""
     if supervised_tokens is None:
         return 0
     if profile is None:
-        return round(repeat * sum(sizes) * sum(supervised_tokens) / len(supervised_tokens))
-    upto = list(accumulate(int(supervised_tokens[int(i)]) for i in profile.order))
-    return repeat * sum(upto[size - 1] for size in sizes)
+        return round(repeat * sum(sizes) * sum(map(int, supervised_tokens)) / len(supervised_tokens))
+    totals = profile.totals(supervised_tokens)
+    return repeat * sum(int(totals[size - 1]) for size in sizes)
 
 
 def _warnings(

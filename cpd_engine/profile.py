@@ -22,8 +22,13 @@ class DifficultyProfile:
     unscored: int
 
     @classmethod
-    def from_scores(cls, scores: ArrayLike, ids: Sequence[str] | Sequence[int] | None = None) -> DifficultyProfile:
+    def from_scores(
+        cls, scores: ArrayLike, ids: Sequence[str] | Sequence[int] | NDArray[np.int64] | None = None
+    ) -> DifficultyProfile:
         """Sort ascending by (score, id); without `ids` a sample's id is its index. L̄ in float64 whatever the scores' dtype.
+
+        Many ids are better given as their ranks, numbers that sort as they do: texts take four bytes a character here, and all
+        of them as many as the longest.
 
         float32 sums would move the cuts: by 404 at 10⁶ samples, by 266,114 at 10⁷.
         """
@@ -40,3 +45,7 @@ class DifficultyProfile:
             cumulative=np.maximum.accumulate(means) if len(means) else means,
             unscored=len(values) - len(order),
         )
+
+    def totals(self, values: ArrayLike) -> NDArray[np.int64]:
+        """Sums over the 1..K easiest samples of whole numbers given by sample [N]."""
+        return np.cumsum(np.asarray(values, dtype=np.int64)[self.order])

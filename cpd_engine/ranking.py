@@ -24,7 +24,8 @@ from cpd_engine.profile import DifficultyProfile
 class Ranking:
     """The newest CE of each sample and the order that follows, both part of the training's state.
 
-    `ce_mean` [N]: nats per supervised token at the profile; not finite where a sample is left out. `supervised` [N]. `every` epochs.
+    `ce_mean` [N]: nats per supervised token at the profile; not finite where a sample is left out. `supervised` [N]. `ids`, or
+    their ranks. `every` epochs.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Ranking:
         *,
         ce_mean: NDArray[np.float64],
         supervised: NDArray[np.int64],
-        ids: Sequence[str],
+        ids: Sequence[str] | NDArray[np.int64],
         kind: Difficulty,
         every: int,
         emit: Emit,

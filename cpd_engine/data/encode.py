@@ -113,8 +113,9 @@ def encode(
     template: Template,
     max_length: int,
     overlong: Overlong = "drop",
+    first: int = 0,
 ) -> Encoded:
-    """Samples of at most `max_length` tokens, prompt and end token included.
+    """Samples of at most `max_length` tokens, prompt and end token included. `first`: the number of the first row in its split.
 
     A longer row is dropped (`overlong`), or its response is cut short and still closed by the end token. A row whose prompt leaves
     no room for one token of the response and the end token is always dropped (`overlong_prompt`): prompts are never cut.
@@ -125,7 +126,7 @@ def encode(
     samples: list[Sample] = []
     dropped: Counter[str] = Counter()
     truncated = 0
-    for number, (row, prompt, response) in enumerate(zip(rows, prompts, responses, strict=True)):
+    for number, (row, prompt, response) in enumerate(zip(rows, prompts, responses, strict=True), start=first):
         room = max_length - len(prompt) - 1
         if len(prompt) == 0:  # nothing would predict the first token
             dropped["empty_prompt"] += 1
@@ -161,10 +162,15 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, split
     """Token ids without BOS and EOS. `split_special`: text that spells a special token stays text, so no row can forge an end."""
     tokens: list[list[int]] = []
     for start in range(0, len(texts), _CHUNK):
-        chunk = list(texts[start : start + _CHUNK])
-        tokens += tokenizer(chunk, add_special_tokens=False, split_special_tokens=split_special, verbose=False)[
-            "input_ids"
-        ]
+        found = tokenizer(
+            list(texts[start : start + _CHUNK]),
+            add_special_tokens=False,
+            split_special_tokens=split_special,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        tokens += found["input_ids"]
     return tokens
 
 

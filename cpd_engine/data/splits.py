@@ -2,85 +2,93 @@
 
 What decides is a seeded hash of the *prompt*. So exact duplicates land in the same split, and so do two answers to one prompt: a
 test prompt that the student has trained on measures memory.
+
+Rows are told apart by their hashes alone, `HASH_BYTES` each, so that a million rows are cut in 16 MB wherever their texts lie.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
-from cpd_engine.data.records import Row, Turn
+import numpy as np
+from numpy.typing import NDArray
 
+from cpd_engine.data.records import Row
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Splits:
-    """Rows by split; `dropped` counts rows left out by reason; `shared_prompts` test rows whose prompt is also trained on."""
-
-    train: tuple[Row, ...]
-    validation: tuple[Row, ...]
-    test: tuple[Row, ...]
-    dropped: dict[str, int] = field(default_factory=dict)
-    shared_prompts: int = 0
-    # Commit of a hub data set.
-    revision: str | None = None
+# Of sha256's 32: that any two of 10⁷ rows share 16 has a probability of 10⁻²⁵.
+HASH_BYTES = 16
+# The number of the part of a row that no part holds.
+LEFT_OUT = 255
+Hashes = NDArray[np.void]
+Parts = NDArray[np.uint8]
 
 
-def cut(rows: Sequence[Row], *, fractions: Sequence[float], seed: int) -> list[tuple[Row, ...]]:
-    """The rows in `len(fractions) + 1` parts: one of about each fraction of them, then what remains. Each keeps the rows' order.
+def prompt_hash(row: Row, seed: int) -> bytes:
+    """A seeded hash of what the row asks, conversation included: `HASH_BYTES`."""
+    return _prompt_digest(row, seed)[:HASH_BYTES]
 
-    A part of a positive fraction gets whole prompts, in the order of their seeded hash, until it has its share, so at least one;
-    but the last prompt always stays in the remainder.
+
+def content_hash(row: Row, seed: int) -> bytes:
+    """A seeded hash of what the row asks and all that it accepts as an answer: `HASH_BYTES`."""
+    return _digest(seed, _prompt_digest(row, seed).hex(), *row.references)[:HASH_BYTES]
+
+
+def hash_array(hashes: bytes | bytearray) -> Hashes:
+    """Hashes written one behind the other, as an array [N] that is compared and sorted bytewise."""
+    return np.frombuffer(hashes, dtype=f"V{HASH_BYTES}")
+
+
+def cut(prompts: Hashes, *, fractions: Sequence[float]) -> Parts:
+    """The part [N] of each row: number i holds about `fractions[i]` of the rows, number `len(fractions)` what remains.
+
+    A part of a positive fraction gets whole prompts, in the order of their hash, until it has its share, so at least one; but the
+    last prompt always stays in the remainder.
     """
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[_prompt_hash(row, seed)].append(row)
-    waiting = sorted(groups, reverse=True)
-    part_of: dict[str, int] = {}
+    _, prompt_of, sizes = np.unique(prompts, return_inverse=True, return_counts=True)
+    ends = np.cumsum(sizes)
+    part_of = np.full(len(sizes), len(fractions), dtype=np.uint8)
+    first = 0
     for part, fraction in enumerate(fractions):
-        taken, share = 0, fraction * len(rows)
-        while taken < share and len(waiting) > 1:
-            prompt = waiting.pop()
-            part_of[prompt] = part
-            taken += len(groups[prompt])
-    parts: list[list[Row]] = [[] for _ in range(len(fractions) + 1)]
-    for row in rows:
-        parts[part_of.get(_prompt_hash(row, seed), len(fractions))].append(row)
-    return [tuple(part) for part in parts]
+        share = fraction * len(prompts)
+        rows = ends[first:] - (ends[first - 1] if first else 0)
+        wanted = int(np.searchsorted(rows, share)) + 1 if share > 0 else 0
+        end = max(first, min(first + wanted, len(sizes) - 1))
+        part_of[first:end] = part
+        first = end
+    return part_of[prompt_of]
 
 
-def sample(rows: Sequence[Row], limit: int | None, *, seed: int) -> tuple[Row, ...]:
-    """At most `limit` rows, chosen by a seeded hash of their whole content, in the order they came in."""
-    if limit is None or len(rows) <= limit:
-        return tuple(rows)
-    chosen = {row.id for row in sorted(rows, key=lambda row: (_content_hash(row, seed), row.id))[:limit]}
-    return tuple(row for row in rows if row.id in chosen)
+def choose(contents: Hashes, limit: int | None, *, id_of: Callable[[int], str]) -> NDArray[np.bool_]:
+    """Which rows [N] stay where at most `limit` may: those of the lowest content hash, among equal contents those of the lowest id.
+
+    `id_of(n)` tells the id of row n; it is asked only about rows whose content the limit falls among.
+    """
+    if limit is None or len(contents) <= limit:
+        return np.ones(len(contents), dtype=np.bool_)
+    _, content_of, sizes = np.unique(contents, return_inverse=True, return_counts=True)
+    ends = np.cumsum(sizes)
+    last = int(np.searchsorted(ends, limit))
+    chosen: NDArray[np.bool_] = content_of < last
+    alike = np.flatnonzero(content_of == last).tolist()
+    chosen[sorted(alike, key=id_of)[: limit - int(chosen.sum())]] = True
+    return chosen
 
 
-def count_shared_prompts(train: Iterable[Row], test: Iterable[Row]) -> int:
-    """How many test rows ask exactly what some training row asks."""
-    trained = {_prompt(row) for row in train}
-    return sum(_prompt(row) in trained for row in test)
+def count_shared_prompts(train: Hashes, test: Hashes) -> int:
+    """How many test rows ask exactly what some training row asks, by the hashes of their prompts."""
+    return int(np.isin(test, train).sum())
 
 
-def _prompt(row: Row) -> tuple[str, str, tuple[Turn, ...]]:
-    return row.instruction, row.input, row.turns
-
-
-def _prompt_hash(row: Row, seed: int) -> str:
+def _prompt_digest(row: Row, seed: int) -> bytes:
     turns = [text for turn in row.turns for text in (turn.role, turn.content)]
-    return _hash(seed, row.instruction, row.input, *turns)
+    return _digest(seed, row.instruction, row.input, *turns)
 
 
-def _content_hash(row: Row, seed: int) -> str:
-    return _hash(seed, _prompt_hash(row, seed), *row.references)
-
-
-def _hash(seed: int, *texts: str) -> str:
+def _digest(seed: int, *texts: str) -> bytes:
     """sha256 of the texts, each behind its length so that no two lists of texts run together."""
     digest = hashlib.sha256(str(seed).encode())
     for text in texts:
         raw = text.encode()
         digest.update(b"\0%d\0" % len(raw) + raw)
-    return digest.hexdigest()
+    return digest.digest()

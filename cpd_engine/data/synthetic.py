@@ -32,18 +32,20 @@ def split_of(drawn: Drawn) -> Split:
     return "validation" if bucket == 0 else "test" if bucket == 1 else "train"
 
 
-def _draw(task: Task, split: Split, random: Random, seen: set[tuple[str, str]]) -> dict[str, str] | None:
+def _draw(task: Task, split: Split, random: Random, seen: set[bytes]) -> dict[str, str] | None:
     for _ in range(_ATTEMPTS):
         drawn = task.draw(random)
         instruction, given = (text.format(**drawn.values) for text in random.choice(task.phrasings))
-        if split_of(drawn) == split and (instruction, given) not in seen:
-            seen.add((instruction, given))
+        # A digest, which takes less memory than the texts: a set holds one for every row of the split.
+        asked = sha256(f"{instruction}\0{given}".encode()).digest()[:16]
+        if split_of(drawn) == split and asked not in seen:
+            seen.add(asked)
             return {"instruction": instruction, "input": given, "output": drawn.answer, "category": task.category}
     return None
 
 
 def _rows(split: Split, count: int, random: Random) -> Iterator[dict[str, str]]:
-    seen: set[tuple[str, str]] = set()
+    seen: set[bytes] = set()
     tasks = deque(TASKS)
     while len(seen) < count:
         row = _draw(tasks[0], split, random, seen)
@@ -54,22 +56,27 @@ def _rows(split: Split, count: int, random: Random) -> Iterator[dict[str, str]]:
         tasks.rotate(-1)
 
 
-def synthesize(rows: int, seed: int) -> dict[str, list[dict[str, str]]]:
+def streams(rows: int, seed: int) -> dict[Split, Iterator[dict[str, str]]]:
     """`rows` rows in all, ten parts for training and one each for validation and test, tasks in equal shares.
 
     Rows are distinct; equal arguments give equal rows. Keys: id, instruction, input, output, category.
     """
     held_out = rows // _SHARES
     counts: dict[Split, int] = {"train": rows - 2 * held_out, "validation": held_out, "test": held_out}
-    return {split: [*_rows(split, count, Random(f"{seed}/{split}"))] for split, count in counts.items()}
+    return {split: _rows(split, count, Random(f"{seed}/{split}")) for split, count in counts.items()}
+
+
+def synthesize(rows: int, seed: int) -> dict[str, list[dict[str, str]]]:
+    """The rows of `streams` as lists."""
+    return {split: [*made] for split, made in streams(rows, seed).items()}
 
 
 def write_splits(out: Path, rows: int, seed: int) -> dict[str, Path]:
     """Write train.jsonl, validation.jsonl and test.jsonl into `out` (made if absent) and return their paths."""
     out.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for split, lines in synthesize(rows, seed).items():
+    paths: dict[str, Path] = {}
+    for split, lines in streams(rows, seed).items():
         paths[split] = out / f"{split}.jsonl"
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        paths[split].write_text(text, encoding="utf-8")
+        with paths[split].open("w", encoding="utf-8", newline="") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     return paths

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from cpd_engine import checkpoint
 from cpd_engine.assessment import Exercise
 from cpd_engine.config import HubModel, LocalModel, StudentFromTeacher, TinyModel
-from cpd_engine.data.encode import Encoded, Sample, encode, encode_prompts, end_id
-from cpd_engine.data.records import Row, from_json, to_json
-from cpd_engine.data.source import SplitName, read_splits
+from cpd_engine.data.encode import end_id
+from cpd_engine.data.files import SplitName
+from cpd_engine.data.records import Row
+from cpd_engine.data.rows import Rows
+from cpd_engine.data.source import split_rows
+from cpd_engine.data.store import Samples, Subset
 from cpd_engine.errors import DatasetInvalid
 from cpd_engine.events import DataReady, Warned
 from cpd_engine.models.load import check_vocabularies, load_tokenizer, resolve
@@ -24,10 +28,12 @@ from cpd_engine.models.tiny import build_tiny
 from cpd_engine.plan import plan
 from cpd_engine.repro import numpy_generator
 from cpd_engine.stages.context import Run
+from cpd_engine.stages.encoding import Stored, encode_rows
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 # Without validation rows the last weights are taken; without these there is nothing to do or to show.
 REQUIRED: tuple[SplitName, ...] = ("train", "test")
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +44,8 @@ class Prepared:
     student: Path | None
     tokenizer: PreTrainedTokenizerBase
     end: int
-    rows: tuple[Row, ...]
-    samples: tuple[Sample, ...]
+    rows: Rows
+    samples: Samples
     validation: Exercise
     test: Exercise
     data: Mapping[str, Any]
@@ -47,11 +53,11 @@ class Prepared:
 
 def prepare(run: Run) -> Prepared:
     """Raises every refusal that data, models and settings can earn, before anything is spent on them."""
-    with run.once("prepared") as mine:
+    with run.once("prepared") as mine, run.fleet.apart():
         if mine:
-            _seal_rows(run)
+            seal_rows(run)
     data = checkpoint.read_json(run.out / "prepared" / "data.json")
-    rows = {split: _read(run.out / "prepared" / f"{split}.jsonl") for split in SPLITS}
+    rows = {split: Rows(run.out / "prepared" / f"{split}.jsonl") for split in SPLITS}
     run.stop_if_asked()
     teacher, student = _models(run, rows["train"], data["commits"])
     tokenizer = load_tokenizer(teacher)
@@ -60,11 +66,27 @@ def prepare(run: Run) -> Prepared:
     return _encoded(run, teacher, student, tokenizer, rows, data)
 
 
-def _seal_rows(run: Run) -> None:
+def seal_rows(run: Run) -> None:
+    """Read, check and split the rows into `prepared/`, and pin the commits of models on a hub."""
     config = run.config
-    splits = read_splits(config.dataset, inputs=run.inputs, seed=config.seed)
-    commits = {"dataset": splits.revision}
-    for name, ref in (("teacher", config.teacher), ("student", config.student)):
+    with run.sealing("prepared", "prepared") as draft:
+        found = split_rows(
+            config.dataset, inputs=run.inputs, seed=config.seed, into=draft, on_rows=run.break_off_if_asked
+        )
+        content = {
+            "rows": found.rows,
+            "dropped": found.dropped,
+            "shared_prompts": found.shared_prompts,
+            "commits": {"dataset": found.revision} | _commits(run),
+            "sha256": _hash_of_all([draft / f"{split}.jsonl" for split in SPLITS]),
+        }
+        checkpoint.write_json(draft / "data.json", content)
+
+
+def _commits(run: Run) -> dict[str, str | None]:
+    """The commits of models on a hub, by "teacher" and "student"; a moving name is warned of."""
+    commits: dict[str, str | None] = {}
+    for name, ref in (("teacher", run.config.teacher), ("student", run.config.student)):
         if isinstance(ref, HubModel):
             found = resolve(ref, inputs=run.inputs)
             commits[name] = found.commit
@@ -73,30 +95,20 @@ def _seal_rows(run: Run) -> None:
                     f"{name}: revision {ref.revision!r} of {ref.hub} is a moving name; pinned to commit {found.commit}"
                 )
                 run.emit(Warned(code="revision_pinned", message=told))
-    with run.sealing("prepared", "prepared") as draft:
-        digest = hashlib.sha256()
-        for split in SPLITS:
-            text = "".join(to_json(row) + "\n" for row in getattr(splits, split))
-            (draft / f"{split}.jsonl").write_text(text, "utf-8")
-            digest.update(text.encode())
-        checkpoint.write_json(
-            draft / "data.json",
-            {
-                "rows": {split: len(getattr(splits, split)) for split in SPLITS},
-                "dropped": splits.dropped,
-                "shared_prompts": splits.shared_prompts,
-                "commits": commits,
-                "sha256": digest.hexdigest(),
-            },
-        )
+    return commits
 
 
-def _read(path: Path) -> tuple[Row, ...]:
-    with path.open("rb") as stream:
-        return tuple(from_json(line) for line in stream)
+def _hash_of_all(paths: Sequence[Path]) -> str:
+    """sha256 of the files one behind the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
-def _models(run: Run, rows: Sequence[Row], commits: Mapping[str, str | None]) -> tuple[Path, Path | None]:
+def _models(run: Run, rows: Iterable[Row], commits: Mapping[str, str | None]) -> tuple[Path, Path | None]:
     """The directories of both models. A tiny one is made on the spot, with the other's tokenizer where that one has its own."""
     config = run.config
     found = {
@@ -119,7 +131,7 @@ def _found(run: Run, ref: HubModel | LocalModel, commit: str | None) -> Path:
         return resolve(ref, inputs=run.inputs).path
 
 
-def _tiny(run: Run, ref: TinyModel, name: str, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase | None) -> Path:
+def _tiny(run: Run, ref: TinyModel, name: str, rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase | None) -> Path:
     with run.once(name) as mine:
         if mine:
             texts = (text for row in rows for text in (row.instruction, row.input, row.response))
@@ -142,20 +154,19 @@ def _encoded(
     teacher: Path,
     student: Path | None,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Mapping[SplitName, tuple[Row, ...]],
+    rows: Mapping[SplitName, Rows],
     data: Mapping[str, Any],
 ) -> Prepared:
     config = run.config
     length = _max_length(run, [path for path in (teacher, student) if path is not None])
-    encoded = {
-        split: encode(rows[split], tokenizer, template=config.template, max_length=length, overlong=config.overlong)
-        for split in SPLITS
-    }
+    encoded = encode_rows(run, rows, tokenizer, max_length=length, sha256=data["sha256"])
     _report(run, data, encoded, length)
-    limits = {"validation": config.evaluation.validation_rows, "test": config.evaluation.test_rows}
+    limits: dict[SplitName, int | None] = {
+        "validation": config.evaluation.validation_rows,
+        "test": config.evaluation.test_rows,
+    }
     chosen = {
-        split: _exercise(run, split, rows[split], encoded[split].samples, limits[split], tokenizer)
-        for split in ("validation", "test")
+        split: _exercise(run, split, rows[split], encoded[split].samples, limit) for split, limit in limits.items()
     }
     return Prepared(
         teacher=teacher,
@@ -170,7 +181,7 @@ def _encoded(
     )
 
 
-def _report(run: Run, data: Mapping[str, Any], encoded: Mapping[SplitName, Encoded], length: int) -> None:
+def _report(run: Run, data: Mapping[str, Any], encoded: Mapping[SplitName, Stored], length: int) -> None:
     """Say what the rows have become. Raises DatasetInvalid where none is left, and NothingToLearn."""
     train = encoded["train"]
     dropped = Counter(data["dropped"])
@@ -185,8 +196,8 @@ def _report(run: Run, data: Mapping[str, Any], encoded: Mapping[SplitName, Encod
         DataReady(
             rows={split: len(encoded[split].samples) for split in SPLITS},
             dropped=dict(sorted(dropped.items())),
-            prompt_tokens=sum(sample.prompt_length for sample in train.samples),
-            supervised_tokens=sum(sample.supervised for sample in train.samples),
+            prompt_tokens=int(train.samples.prompt_lengths.sum()),
+            supervised_tokens=int(train.samples.supervised.sum()),
             sha256=data["sha256"],
         )
     )
@@ -202,21 +213,14 @@ def _max_length(run: Run, models: Sequence[Path]) -> int:
     return length
 
 
-def _exercise(
-    run: Run,
-    split: str,
-    rows: Sequence[Row],
-    samples: Sequence[Sample],
-    limit: int | None,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Exercise:
+def _exercise(run: Run, split: str, rows: Rows, samples: Samples, limit: int | None) -> Exercise:
     """At most `limit` samples, drawn by the seed, in the rows' order."""
+    drawn = np.arange(len(samples))
     if limit is not None and limit < len(samples):
-        drawn = numpy_generator(run.config.seed, split, "rows").permutation(len(samples))[:limit]
-        samples = [samples[i] for i in sorted(drawn.tolist())]
-    chosen = tuple(rows[sample.row] for sample in samples)
-    prompts = encode_prompts(tokenizer, chosen, run.config.template) if chosen else []
-    return Exercise(rows=chosen, samples=tuple(samples), prompts=tuple(prompts))
+        drawn = np.sort(numpy_generator(run.config.seed, split, "rows").permutation(len(samples))[:limit])
+    chosen = Subset(samples, drawn)
+    prompts = tuple(sample.input_ids[: sample.prompt_length] for sample in chosen)
+    return Exercise(rows=Subset(rows, samples.rows[drawn]), samples=chosen, prompts=prompts)
 
 
 def _warn(run: Run, data: Mapping[str, Any], truncated: int, dropped: Mapping[str, int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from cpd_engine import checkpoint, difficulty, plan
 from cpd_engine.config import StudentFromTeacher
 from cpd_engine.data.batches import pad
+from cpd_engine.data.store import read_column, write_columns
 from cpd_engine.events import Planned, ProfileReady, ScoredSample, Warned
 from cpd_engine.models.load import load, save
 from cpd_engine.models.prune import block_influence, drop_layers, least_influential
@@ -25,6 +25,8 @@ from cpd_engine.stages.figure import draw_profile
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.teaching import Teaching
 
+# In the order of the training samples: id, score and what it was made of.
+SCORES = "scores.arrow"
 _POINTS = 500
 _SHOWN = 20
 _BINS = 40
@@ -69,9 +71,11 @@ def _seal_cut(run: Run, prepared: Prepared, teacher: Path) -> None:
 def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: Path) -> Profiled:
     """Score every training sample once, sort, and plan the run. Reported again by every process, as it costs nothing."""
     if not run.stands("profile"):
-        _seal_scores(run, prepared, teaching, student)
-    content = checkpoint.read_json(run.out / "profile" / "scores.json")
-    scores = np.array([math.nan if score is None else score for score in content["scores"].values()], dtype=np.float64)
+        by_student = _score(run, prepared, student, "difficulty by the untrained student")
+        needs_teacher = difficulty.needs_teacher(run.config.difficulty or "ce_mean")
+        seal_scores(run, prepared, by_student, teaching.cross_entropies(student) if needs_teacher else None)
+    kept = run.out / "profile" / SCORES
+    scores = read_column(kept, "score")
     found = _profiled(run, prepared, scores)
     for warning in found.warnings:
         run.emit(warning)
@@ -80,8 +84,7 @@ def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: P
         run.emit(Warned(code="unscored_samples", message=told))
     run.emit(found.planned)
     run.emit(_ready(run, prepared, found))
-    sums = [math.nan if loss is None else loss for loss in content["student_ce_sum"].values()]
-    ce_mean = np.array(sums, dtype=np.float64) / np.array(list(content["supervised_tokens"].values()))
+    ce_mean = read_column(kept, "student_ce_sum") / read_column(kept, "supervised_tokens")
     return Profiled(profile=found.profile, ce_mean=ce_mean, planned=found.planned)
 
 
@@ -93,37 +96,35 @@ class _Found:
 
 
 def _profiled(run: Run, prepared: Prepared, scores: NDArray[np.float64]) -> _Found:
-    profile = DifficultyProfile.from_scores(scores, [sample.id for sample in prepared.samples])
-    supervised = [sample.supervised for sample in prepared.samples]
-    made = plan.plan(run.config, samples=len(prepared.samples), profile=profile, supervised_tokens=supervised)
+    samples = prepared.samples
+    profile = DifficultyProfile.from_scores(scores, samples.id_ranks())
+    made = plan.plan(run.config, samples=len(samples), profile=profile, supervised_tokens=samples.supervised)
     return _Found(profile=profile, planned=made.planned, warnings=made.warnings)
 
 
-def _seal_scores(run: Run, prepared: Prepared, teaching: Teaching, student: Path) -> None:
+def seal_scores(
+    run: Run, prepared: Prepared, by_student: CrossEntropies, by_teacher: CrossEntropies | None = None
+) -> None:
+    """Seal `profile/`: what each training sample cost, and the profile that follows. The teacher's sums where its difficulty counts."""
     kind = run.config.difficulty or "ce_mean"
-    by_student = _score(run, prepared, student, "difficulty by the untrained student")
-    by_teacher = teaching.cross_entropies(student) if difficulty.needs_teacher(kind) else None
     scores = difficulty.scores(
         kind,
         student_ce_sum=by_student.sums,
         supervised_tokens=by_student.tokens,
         teacher_ce_sum=by_teacher.sums if by_teacher else None,
     )
-    found = _profiled(run, prepared, scores)
-    ids = [sample.id for sample in prepared.samples]
-    content: dict[str, Any] = {
-        "difficulty": kind,
-        "scores": dict(zip(ids, _finite(scores), strict=True)),
-        "student_ce_sum": dict(zip(ids, _finite(by_student.sums), strict=True)),
-        "supervised_tokens": dict(zip(ids, by_student.tokens.tolist(), strict=True)),
+    columns: dict[str, Any] = {
+        "id": prepared.samples.ids,
+        "score": scores,
+        "student_ce_sum": by_student.sums,
+        "supervised_tokens": by_student.tokens,
     }
     if by_teacher is not None:
-        content["teacher_ce_sum"] = dict(zip(ids, _finite(by_teacher.sums), strict=True))
-    ready = _ready(run, prepared, found)
+        columns["teacher_ce_sum"] = by_teacher.sums
     if run.fleet.leads:
+        ready = _ready(run, prepared, _profiled(run, prepared, scores))
         with run.sealing("profile", "profile") as draft:
-            # Not sorted: the order of the samples is the order of the scores.
-            checkpoint.write_json(draft / "scores.json", content, sort_keys=False)
+            write_columns(draft / SCORES, columns, metadata={"difficulty": kind})
             checkpoint.write_json(draft / "profile.json", asdict(ready))
             draw_profile(ready, draft / "profile.png")
     run.fleet.wait()
@@ -168,7 +169,3 @@ def _shown(prepared: Prepared, profile: DifficultyProfile, places: range) -> tup
             )
         )
     return tuple(shown)
-
-
-def _finite(values: NDArray[np.float64]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoConfig
 
 from cpd_engine import checkpoint, difficulty, plan, savings
+from cpd_engine.data.store import lengths
 from cpd_engine.errors import CheckpointCorrupt
 from cpd_engine.events import Phase, Planned, TeacherStatesPlanned
 from cpd_engine.forecast import shape_of
@@ -52,7 +52,7 @@ class Teaching:
             return cross_entropies(self._load(), samples, runtime=run.runtime, on_progress=report)
         with run.fleet.apart(), torch.no_grad(), run.runtime.autocast():
             sums = kept.cross_entropies(samples, report)
-        return CrossEntropies(sums=sums, tokens=np.array([sample.supervised for sample in samples], dtype=np.int64))
+        return CrossEntropies(sums=sums, tokens=samples.supervised)
 
     def close(self) -> None:
         """Let go of what is kept: the memory, or the lock that shields it from eviction."""
@@ -163,7 +163,7 @@ class Teaching:
             return None
         visited = sum(epoch.subset_size for epoch in planned.epochs) * (self._run.config.subset_repeat or 1)
         return savings.operations_ratio(
-            supervised_fraction=question.layout.tokens / sum(len(sample.input_ids) for sample in question.samples),
+            supervised_fraction=question.layout.tokens / int(lengths(question.samples).sum()),
             teacher=weights[0],
             student=weights[1],
             passes_without=passes,

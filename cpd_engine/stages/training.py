@@ -100,8 +100,8 @@ def _ranking(run: Run, prepared: Prepared, profiled: Profiled) -> Ranking | None
     return Ranking(
         profiled.profile,
         ce_mean=profiled.ce_mean,
-        supervised=np.array([sample.supervised for sample in prepared.samples], dtype=np.int64),
-        ids=[sample.id for sample in prepared.samples],
+        supervised=prepared.samples.supervised,
+        ids=prepared.samples.id_ranks(),
         kind=run.config.difficulty or "ce_mean",
         every=run.config.refresh_every,
         emit=run.emit,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cpd_engine.data.batches import Indices, parts
 from cpd_engine.data.encode import Sample
+from cpd_engine.data.store import lengths
+from cpd_engine.data.store import supervised as supervised_tokens
 
 # Tokens a pack, padding included: bounds memory whatever the lengths, and fills a GPU.
 PACK_TOKENS = 8192
@@ -46,10 +48,11 @@ def supervised(sample: Sample) -> int:
 
 def lay_out(samples: Sequence[Sample], pack_tokens: int = PACK_TOKENS) -> Layout:
     """The layout of all samples."""
-    lengths = np.array([len(sample.input_ids) for sample in samples], dtype=np.int64)
+    tokens = lengths(samples)
     # As if padded: whether the teacher's samples can be packed is known once it is loaded, which this is to spare.
-    packs = tuple(parts(lengths, tokens=pack_tokens, padded=True))
-    counts = np.array([supervised(sample) for sample in samples], dtype=np.int64)
+    packs = tuple(parts(tokens, tokens=pack_tokens, padded=True))
+    # As `supervised` counts them one by one.
+    counts = np.minimum(supervised_tokens(samples), tokens - 1)
     order = np.concatenate(packs)
     starts = np.empty(len(samples), dtype=np.int64)
     starts[order] = np.cumsum(counts[order]) - counts[order]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cpd_engine.config import DatasetSpec, HubModel, TinyModel
-from cpd_engine.data.source import read_splits
+from cpd_engine.data.source import split_rows
 from cpd_engine.errors import HubUnavailable, ModelNotFound, UnsafeModelFormat
 from cpd_engine.inputs import Inputs
 from cpd_engine.models.hub import DATA_FILES, MODEL_FILES, fetch
@@ -102,9 +102,9 @@ def test_a_hub_that_nobody_runs_is_unavailable(tmp_path: Path) -> None:
         fetch("org/tiny", "main", kind="model", patterns=MODEL_FILES, inputs=nobody, sleep=waits.append)
 
 
-def test_rows_of_a_hub_data_set_are_split_by_file_name(hub: HubStub, inputs: Inputs) -> None:
-    splits = read_splits(DatasetSpec(hub="org/rows", validation_fraction=0.1), inputs=inputs, seed=0)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (36, 4, 5)
+def test_rows_of_a_hub_data_set_are_split_by_file_name(hub: HubStub, inputs: Inputs, tmp_path: Path) -> None:
+    splits = split_rows(DatasetSpec(hub="org/rows", validation_fraction=0.1), inputs=inputs, seed=0, into=tmp_path)
+    assert splits.rows == {"train": 36, "validation": 4, "test": 5}
     assert splits.revision == COMMIT
     assert not any("script" in request for request in hub.requests)
 

@@ -99,4 +99,4 @@ def contents(out: Path, *units: str) -> dict[str, bytes]:
     return {file.relative_to(out).as_posix(): file.read_bytes() for file in files}
 
 
-UNITS = ("prepared", "teacher", "profile", "trained", "evaluation", "report", "export")
+UNITS = ("prepared", "encoded", "teacher", "profile", "trained", "evaluation", "report", "export")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from pyarrow import feather
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpd_engine import checkpoint, pipeline
@@ -148,10 +149,15 @@ def test_the_paper_preset_warns_of_its_dead_epoch_and_distils_nothing_in_it(tmp_
 def test_difficulty_by_the_teacher_is_kept_beside_the_students(tmp_path: Path) -> None:
     out = tmp_path / "out"
     _run(_config(tmp_path, difficulty="teacher_ce", curriculum="calibrated_affine"), out)
-    content = checkpoint.read_json(out / "profile" / "scores.json")
-    for name, score in content["scores"].items():
-        assert score == content["teacher_ce_sum"][name] / content["supervised_tokens"][name]
-    assert content["student_ce_sum"] != content["teacher_ce_sum"]
+    kept = feather.read_table(out / "profile" / "scores.arrow")
+    score, by_teacher, by_student, tokens = (
+        kept[name].to_numpy() for name in ("score", "teacher_ce_sum", "student_ce_sum", "supervised_tokens")
+    )
+    assert score.tolist() == (by_teacher / tokens).tolist()
+    assert by_student.tolist() != by_teacher.tolist()
+    rows = [json.loads(line)["id"] for line in (out / "prepared" / "train.jsonl").read_text().splitlines()]
+    assert kept["id"].to_pylist() == rows
+    assert kept.schema.metadata == {b"difficulty": b"teacher_ce"}
 
 
 def test_without_validation_rows_the_last_weights_are_taken(tmp_path: Path) -> None:

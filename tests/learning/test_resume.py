@@ -47,6 +47,7 @@ def test_a_run_killed_in_every_phase_ends_like_an_unbroken_one(tmp_path: Path) -
     whole_events = run_to_end(start(spec, tmp_path / "whole"))
     out = tmp_path / "broken"
     moments = [
+        _is("progressed", phase="prepare"),
         _is("measured", trained="teacher", step=6),
         _is("progressed", phase="profile"),
         _is("measured", trained="student", step=9),

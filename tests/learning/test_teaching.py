@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import feather
 from transformers import LlamaForCausalLM
 
-from cpd_engine import checkpoint, pipeline
+from cpd_engine import pipeline
 from cpd_engine.config import RunConfig
 from cpd_engine.errors import StopRequested
 from cpd_engine.events import Event, Measured, Progressed, to_dict
@@ -195,7 +196,7 @@ def test_difficulty_by_the_teacher_and_its_states_are_one_pass(tmp_path: Path) -
     found = {}
     for cache in ("off", "memory", "disk"):
         ran = Ran(_config(tmp_path, cache=cache, **changes), tmp_path / cache, _shared(tmp_path))
-        found[cache] = checkpoint.read_json(tmp_path / cache / "profile" / "scores.json")["teacher_ce_sum"]
+        found[cache] = feather.read_table(tmp_path / cache / "profile" / "scores.arrow")["teacher_ce_sum"].to_pylist()
         phases = [event["phase"] for event in ran.of("progressed") if event["label"] == "states of the teacher"]
         assert set(phases) == (set() if cache == "off" else {"profile"})
     assert found["memory"] == pytest.approx(found["off"], rel=1e-5)

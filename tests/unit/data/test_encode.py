@@ -33,7 +33,7 @@ def _load(name: str) -> PreTrainedTokenizerBase:
 
 @cache
 def _dolly() -> tuple[Row, ...]:
-    return tuple(read_files([shared_data("dolly", "test.jsonl")], max_bad_fraction=0.0)[0])
+    return tuple(read_files([shared_data("dolly", "test.jsonl")], max_bad_fraction=0.0))
 
 
 def _row(instruction: str = "What is the capital of France?", given_input: str = "", response: str = "Paris") -> Row:

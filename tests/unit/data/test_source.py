@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpd_engine.config import DatasetSpec, SyntheticData
-from cpd_engine.data.source import read_files, read_splits
+from cpd_engine.data.records import Row
+from cpd_engine.data.rows import Rows
+from cpd_engine.data.source import Splits, read_files, split_rows
 from cpd_engine.errors import DatasetInvalid
 from cpd_engine.inputs import Inputs
 from tests.shared_data import shared_data
@@ -24,28 +26,42 @@ def _write(path: Path, lines: list[Any]) -> Path:
     return path
 
 
+def _split(spec: DatasetSpec, out: Path, inputs: Inputs) -> tuple[Splits, dict[str, list[Row]]]:
+    """What is told of the splits, and the rows that lie in their files."""
+    out.mkdir(exist_ok=True)
+    splits = split_rows(spec, inputs=inputs, seed=0, into=out)
+    return splits, {name: list(Rows(out / f"{name}.jsonl")) for name in splits.rows}
+
+
 def test_missing_splits_are_cut_from_the_training_file(tmp_path: Path) -> None:
     _write(tmp_path / "all.jsonl", _rows(100))
     spec = DatasetSpec(train="all.jsonl", validation_fraction=0.1, test_fraction=0.2, max_rows=50)
-    splits = read_splits(spec, inputs=Inputs(base=tmp_path), seed=0)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (50, 10, 20)
+    splits, rows = _split(spec, tmp_path / "once", Inputs(base=tmp_path))
+    assert splits.rows == {"train": 50, "validation": 10, "test": 20}
+    assert {name: len(found) for name, found in rows.items()} == splits.rows
     assert splits.dropped == {"over_max_rows": 20}
-    assert splits == read_splits(spec, inputs=Inputs(base=tmp_path), seed=0)
+    assert (splits, rows) == _split(spec, tmp_path / "again", Inputs(base=tmp_path))
+    assert sorted(path.name for path in (tmp_path / "once").iterdir()) == [
+        "test.jsonl",
+        "train.jsonl",
+        "validation.jsonl",
+    ]
 
 
 def test_given_splits_are_taken_as_they_are(tmp_path: Path) -> None:
     names = {"train": 10, "validation": 4, "test": 3}
     files = {f"ds_{name}0": _write(tmp_path / f"{name}.jsonl", _rows(count)) for name, count in names.items()}
     spec = DatasetSpec(train="ds_train0", validation="ds_validation0", test="ds_test0")
-    splits = read_splits(spec, inputs=Inputs(datasets=files), seed=0)
-    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [10, 4, 3]
+    splits, rows = _split(spec, tmp_path / "out", Inputs(datasets=files))
+    assert splits.rows == names
+    assert [row.instruction for row in rows["validation"]] == ["q0", "q1", "q2", "q3"]
     assert splits.shared_prompts == 3
 
 
 def test_too_many_bad_rows_name_the_first_twenty_lines(tmp_path: Path) -> None:
     _write(tmp_path / "bad.jsonl", [*_rows(70), *["{"] * 30])
     with pytest.raises(DatasetInvalid) as caught:
-        read_splits(DatasetSpec(train="bad.jsonl"), inputs=Inputs(base=tmp_path), seed=0)
+        _split(DatasetSpec(train="bad.jsonl"), tmp_path, Inputs(base=tmp_path))
     head, *listed = str(caught.value).splitlines()
     assert head == "bad.jsonl: 30 of 100 rows cannot be used; max_bad_row_fraction allows 1.00%."
     assert len(listed) == 20
@@ -55,19 +71,20 @@ def test_too_many_bad_rows_name_the_first_twenty_lines(tmp_path: Path) -> None:
 def test_few_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
     _write(tmp_path / "some.jsonl", [*_rows(8), "{", {"instruction": "x", "output": ""}])
     spec = DatasetSpec(train="some.jsonl", max_bad_row_fraction=0.2)
-    assert read_splits(spec, inputs=Inputs(base=tmp_path), seed=0).dropped == {"empty_response": 1, "invalid_json": 1}
+    splits, _ = _split(spec, tmp_path, Inputs(base=tmp_path))
+    assert splits.dropped == {"empty_response": 1, "invalid_json": 1}
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "ds_0000000000"])
 def test_a_missing_data_set_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetInvalid, match=f"no data set or file '{name}'"):
-        read_splits(DatasetSpec(train=name), inputs=Inputs(base=tmp_path), seed=0)
+        _split(DatasetSpec(train=name), tmp_path, Inputs(base=tmp_path))
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     _write(tmp_path / "empty.jsonl", [])
     with pytest.raises(DatasetInvalid, match="no usable row"):
-        read_splits(DatasetSpec(train="empty.jsonl"), inputs=Inputs(base=tmp_path), seed=0)
+        _split(DatasetSpec(train="empty.jsonl"), tmp_path, Inputs(base=tmp_path))
 
 
 def test_parquet_json_arrays_and_json_lines_hold_the_same_rows(tmp_path: Path) -> None:
@@ -75,42 +92,45 @@ def test_parquet_json_arrays_and_json_lines_hold_the_same_rows(tmp_path: Path) -
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     (tmp_path / "rows.json").write_text(json.dumps(_rows(5)))
     _write(tmp_path / "rows.jsonl", _rows(5))
-    read = [read_files([tmp_path / f"rows.{kind}"], max_bad_fraction=0.0) for kind in ("parquet", "json", "jsonl")]
-    assert read[0] == read[1] == read[2]
+    (tmp_path / "lines.json").write_bytes((tmp_path / "rows.jsonl").read_bytes())
+    names = ("rows.parquet", "rows.json", "lines.json", "rows.jsonl")
+    parquet, *others = (list(read_files([tmp_path / name], max_bad_fraction=0.0)) for name in names)
+    assert len(parquet) == 5
+    assert all(other == parquet for other in others)
 
 
 def test_parquet_conversations_are_read(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     pq.write_table(pa.Table.from_pylist([{"messages": turns}]), tmp_path / "chat.parquet")
-    ((row,), _) = read_files([tmp_path / "chat.parquet"], max_bad_fraction=0.0)
+    (row,) = read_files([tmp_path / "chat.parquet"], max_bad_fraction=0.0)
     assert (row.instruction, row.response) == ("Hi", "Ho")
 
 
 def test_files_are_joined_without_joining_their_lines(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name, "completion": name}))
-    rows, _ = read_files([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], max_bad_fraction=0.0)
+    rows = read_files([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], max_bad_fraction=0.0)
     assert [(row.id, row.instruction) for row in rows] == [("row-1", "a"), ("row-2", "b")]
 
 
 def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetInvalid, match="not a parquet file"):
-        read_files([tmp_path / "rows.parquet"], max_bad_fraction=0.0)
+        list(read_files([tmp_path / "rows.parquet"], max_bad_fraction=0.0))
 
 
-def test_synthetic_rows_come_with_their_splits() -> None:
-    splits = read_splits(DatasetSpec(synthetic=SyntheticData(rows=240)), inputs=Inputs(), seed=0)
-    assert len(splits.train) + len(splits.validation) + len(splits.test) == 240
+def test_synthetic_rows_come_with_their_splits(tmp_path: Path) -> None:
+    splits, _ = _split(DatasetSpec(synthetic=SyntheticData(rows=240)), tmp_path, Inputs())
+    assert splits.rows == {"train": 200, "validation": 20, "test": 20}
     assert splits.shared_prompts == 0
     assert splits.dropped == {}
 
 
-def test_dolly_is_read_whole_and_its_known_overlap_is_found() -> None:
+def test_dolly_is_read_whole_and_its_known_overlap_is_found(tmp_path: Path) -> None:
     folder = shared_data("dolly")
     spec = DatasetSpec(train="train.jsonl", validation="dev.jsonl", test="test.jsonl", max_bad_row_fraction=0.0)
-    splits = read_splits(spec, inputs=Inputs(base=folder), seed=0)
-    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [11435, 1000, 500]
+    splits, _ = _split(spec, tmp_path, Inputs(base=folder))
+    assert splits.rows == {"train": 11435, "validation": 1000, "test": 500}
     assert splits.shared_prompts == 9
 
 
@@ -118,8 +138,9 @@ def test_dolly_is_read_whole_and_its_known_overlap_is_found() -> None:
     "name", ["self_instruct/test.jsonl", "vicuna/test.jsonl", "sni/sample.jsonl", "unni/sample.jsonl"]
 )
 def test_the_evaluation_sets_are_read_without_a_bad_row(name: str) -> None:
-    rows, bad = read_files([shared_data(*name.split("/"))], max_bad_fraction=0.0)
+    checked = read_files([shared_data(*name.split("/"))], max_bad_fraction=0.0)
+    rows = list(checked)
     assert rows
-    assert not bad
+    assert not checked.bad
     if name.startswith("sni"):
         assert any(len(row.references) > 1 for row in rows)
