@@ -51,9 +51,10 @@ def main(settings: Settings, *, watchdog: bool = False) -> int:
         hostname=socket.gethostname(),
         pid=os.getpid(),
         version=version("cpd"),
+        devices=_devices(settings),
     )
     with structlog.contextvars.bound_contextvars(worker_id=identity.worker_id):
-        slot = _slot(settings, make, identity.worker_id, draining)
+        slot = _slot(settings, make, identity, draining)
         idle = Idle(slot, every_s=settings.idle_claim_s, draining=draining)
         reaper = Reaper(
             make,
@@ -77,7 +78,13 @@ def main(settings: Settings, *, watchdog: bool = False) -> int:
         return exit_code
 
 
-def _slot(settings: Settings, make: sessionmaker[Session], worker_id: str, draining: threading.Event) -> Slot:
+def _devices(settings: Settings) -> int:
+    """What a job may have here: what the machine shows, or less where the operator says so."""
+    shown = devices(os.environ)
+    return min(settings.devices or shown, shown)
+
+
+def _slot(settings: Settings, make: sessionmaker[Session], identity: Identity, draining: threading.Event) -> Slot:
     bench = Bench(
         settings=settings,
         make=make,
@@ -86,14 +93,12 @@ def _slot(settings: Settings, make: sessionmaker[Session], worker_id: str, drain
         new_id=lambda: f"art_{secrets.token_hex(12)}",
     )
 
-    shown = devices(os.environ)
-    found = min(settings.devices or shown, shown)
-
     def claim(job_id: str | None) -> Claim | None:
+        by, lease_s, places = identity.worker_id, settings.lease_s, identity.devices
         with transaction(make) as session:
             if job_id is None:
-                return transitions.claim_next(session, worker_id=worker_id, lease_s=settings.lease_s, devices=found)
-            return transitions.claim(session, job_id, worker_id=worker_id, lease_s=settings.lease_s, devices=found)
+                return transitions.claim_next(session, worker_id=by, lease_s=lease_s, devices=places)
+            return transitions.claim(session, job_id, worker_id=by, lease_s=lease_s, devices=places)
 
     return Slot(claim=claim, run=lambda claimed: run_job(bench, claimed), draining=draining)
 

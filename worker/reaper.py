@@ -34,6 +34,7 @@ class Identity:
     hostname: str
     pid: int
     version: str
+    devices: int = 1
 
 
 class Patience:
@@ -122,6 +123,7 @@ def show(session: Session, identity: Identity, job_id: str | None) -> None:
         "hostname": identity.hostname,
         "pid": identity.pid,
         "version": identity.version,
+        "devices": identity.devices,
         "job_id": job_id,
         "seen_at": session.scalar(select(now())),
     }

@@ -24,6 +24,8 @@ from cpd_engine.events import Planned
 
 # Of the synthetic rows the engine keeps one share each for validation and test (cpd_engine.data.synthetic, which needs numpy).
 SYNTHETIC_SHARES = 12
+# A worker not seen for so long is not counted on.
+SEEN_S = 60.0
 DATASET_ID = re.compile(r"ds_[A-Za-z0-9]{8,40}")
 
 
@@ -38,7 +40,18 @@ def admit(session: Session, tenant_id: str, spec: RunConfig, settings: Settings)
     waiting = session.scalars(queries.count(tenant_id, JobState.QUEUED)).one()
     if waiting >= settings.queued_max:
         raise QuotaExceeded(f"At most {settings.queued_max} jobs may wait; cancel one or wait for one to start.")
-    return estimated.warnings
+    return [*estimated.warnings, *_too_large(session, spec)]
+
+
+def _too_large(session: Session, spec: RunConfig) -> list[Remark]:
+    """What there is to say where no worker that is up has the devices: such a job waits, perhaps for ever."""
+    most, asked = session.scalar(queries.most_devices(SEEN_S)), spec.resources.gpus
+    if most is None or asked <= most:
+        return []
+    told = (
+        f"resources.gpus: {asked} asked, and the largest worker that is up has {most}; the job waits for a larger one"
+    )
+    return [Remark(code="no_worker_large_enough", message=told)]
 
 
 def estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Settings) -> Estimate:

@@ -57,6 +57,11 @@ def workers_seen(within_s: float) -> Select[int]:
     return select(func.count()).select_from(Worker).where(Worker.seen_at >= now(-within_s))
 
 
+def most_devices(within_s: float) -> Select[int | None]:
+    """The most devices that a worker seen in the last `within_s` seconds has for a job; None where none was seen."""
+    return select(func.max(Worker.devices)).where(Worker.seen_at >= now(-within_s))
+
+
 def idempotency_key(tenant_id: str, route: str, key: str) -> Select[IdempotencyKey]:
     """What a request with this Idempotency-Key has left."""
     return select(IdempotencyKey).where(*_same_key(tenant_id, route, key))

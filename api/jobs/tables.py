@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.core.db import Json, Table, UtcTime, now
@@ -100,3 +100,5 @@ class Worker(Table):
     started_at: Mapped[datetime] = mapped_column(UtcTime, server_default=now())
     seen_at: Mapped[datetime] = mapped_column(UtcTime, server_default=now())
     job_id: Mapped[str | None] = mapped_column(String(40))
+    # Jobs of at most so many processes a machine are for it.
+    devices: Mapped[int] = mapped_column(Integer, server_default=text("1"))

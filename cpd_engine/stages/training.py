@@ -169,15 +169,7 @@ def _train(
     if not learner.decoder.packs:
         told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
         run.emit(Warned(code="not_packed", message=told))
-    folder, prefix = place
-    spec = run.config.checkpoints
-    keeper = Keeper(
-        Place(out=run.out, folder=folder, prefix=prefix, every=spec.every_steps, keep=spec.keep),
-        metric=run.config.evaluation.validation_metric,
-        emit=run.emit,
-        ranking=ranking,
-        fleet=run.fleet,
-    )
+    keeper = _keeper(run, place, ranking)
     keeper.resume(learner)
     train(
         course,
@@ -196,6 +188,18 @@ def _train(
     if run.fleet.leads:
         seal_trained(run, trained, into, steps=course.total_steps, chosen=chosen)
     run.fleet.wait()
+
+
+def _keeper(run: Run, place: tuple[str, str], ranking: Ranking | None) -> Keeper:
+    folder, prefix = place
+    spec = run.config.checkpoints
+    return Keeper(
+        Place(out=run.out, folder=folder, prefix=prefix, every=spec.every_steps, keep=spec.keep),
+        metric=run.config.evaluation.validation_metric,
+        emit=run.emit,
+        ranking=ranking,
+        fleet=run.fleet,
+    )
 
 
 class _Fresh(Protocol):

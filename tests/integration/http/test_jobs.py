@@ -15,6 +15,7 @@ from api.jobs import transitions
 from api.jobs.moves import Failure
 from tests.backends import TENANT
 from tests.integration.http.api import SPEC, Api, resolved
+from worker.reaper import Identity, show
 
 
 def test_a_job_is_accepted_and_can_be_read_at_the_address_it_was_given(api: Api) -> None:
@@ -244,3 +245,20 @@ def test_an_estimate_of_a_hub_data_set_says_what_it_cannot_know(api: Api) -> Non
     assert [warning["code"] for warning in unknown["warnings"]] == ["unknown_size"]
     assert capped["samples"] == 80
     assert (unknown["cost"], capped["cost"]) == (None, None)
+
+
+def test_a_job_larger_than_every_worker_waits_and_is_told_so(api: Api) -> None:
+    def codes() -> list[str]:
+        answer = api.owner.post("/v1/jobs", json=SPEC | {"resources": {"gpus": 4}})
+        assert answer.status_code == 202, answer.text
+        return [warning["code"] for warning in answer.json()["warnings"]]
+
+    assert codes() == []  # nobody is up, which says nothing of those that will be
+    for number, devices in enumerate((2, 1)):
+        worker = Identity(worker_id=f"w{number}", hostname="h", pid=number, version="0", devices=devices)
+        with transaction(api.backend.make) as session:
+            show(session, worker, None)
+    assert codes() == ["no_worker_large_enough"]
+    with transaction(api.backend.make) as session:
+        show(session, Identity(worker_id="w2", hostname="h", pid=2, version="0", devices=4), None)
+    assert codes() == []
