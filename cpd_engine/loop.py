@@ -56,12 +56,7 @@ def train(
             if turn.epoch.epoch != epoch or turn.index == 0:
                 epoch = turn.epoch.epoch
                 emit(_epoch_started(course, turn))
-            room = learner.micro_batch_tokens
-            values = learner.learn(turn, teacher)
-            if ranking is not None:
-                ranking.note(turn.indices, values.sample_ce)
-            if learner.micro_batch_tokens < room:
-                emit(_halved(learner))
+            values = _step(learner, turn, teacher, ranking, emit)
             emit(_measured(course, turn, learner.step, values, pace, runtime))
     except StopRequested:
         keeper.save(learner, epoch)
@@ -89,6 +84,17 @@ class Pace:
         spent = sum(duration for duration, _ in self._marks)
         rate = sum(count for _, count in self._marks) / spent
         return rate, (self._total - step) * spent / len(self._marks)
+
+
+def _step(learner: Learner, turn: Turn, teacher: Teaches | None, ranking: Ranking | None, emit: Emit) -> StepValues:
+    """One optimizer step, and what there is to note and to say of it."""
+    room = learner.micro_batch_tokens
+    values = learner.learn(turn, teacher)
+    if ranking is not None:
+        ranking.note(turn.indices, values.sample_ce)
+    if learner.micro_batch_tokens < room:
+        emit(_halved(learner))
+    return values
 
 
 def _halved(learner: Learner) -> Warned:
