@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpd_engine.data.encode import Sample
+from cpd_engine.data.store import Samples
 from cpd_engine.objective import Taught, TopK
 from cpd_engine.projection import Head
 from cpd_engine.states.layout import Layout
@@ -81,7 +82,9 @@ class Kept:
 
 def _by_row(samples: Sequence[Sample], layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Starts and counts by the number of the row, which is unique but skips rows that were dropped."""
-    numbers = np.array([sample.row for sample in samples], dtype=np.int64)
+    numbers = (
+        samples.rows if isinstance(samples, Samples) else np.array([sample.row for sample in samples], dtype=np.int64)
+    )
     starts, counts = (np.zeros(numbers.max(initial=-1) + 1, dtype=np.int64) for _ in range(2))
     starts[numbers], counts[numbers] = layout.starts, layout.counts
     return starts, counts
