@@ -111,10 +111,8 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def _replica(module: nn.Module) -> DistributedDataParallel:
-    device = next(module.parameters()).device
     return DistributedDataParallel(
         module,
-        device_ids=[device] if device.type == "cuda" else None,
         forward_sync_buffers=False,
         gradient_as_bucket_view=True,
         # Where tokens choose their experts, some may be chosen in one rank alone.

@@ -19,13 +19,14 @@ import torch
 
 from cpd_engine.config import LoraSpec, OptimizerSpec
 from cpd_engine.course import Turn
+from cpd_engine.data.batches import Batch
 from cpd_engine.errors import StopRequested
 from cpd_engine.events import EpochPlan
 from cpd_engine.fleet import ALONE, Fleet, joined, place
 from cpd_engine.keeper import Keeper, Place
 from cpd_engine.learner import Learner
 from cpd_engine.models.lora import attach_lora
-from cpd_engine.objective import Objective
+from cpd_engine.objective import Objective, Taught
 from cpd_engine.scoring import cross_entropies
 from cpd_engine.teacher import Teacher
 from tests.learning.small_models import CPU, decoder, samples
@@ -83,10 +84,29 @@ def learner(
     return Learner(student, spec=spec, runtime=runtime, gradient_checkpointing=gradient_checkpointing, sharded=sharded)
 
 
+class Narrow(Teacher):
+    """A teacher for whom more than one sample at a time is too much."""
+
+    def taught(self, batch: Batch, temperature: float) -> Taught:
+        if len(batch.sample_rows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().taught(batch, temperature)
+
+
 def steps(learning: Learner, folder: Path, chosen: Sequence[Turn]) -> list[dict[str, Any]]:
     """Take them; the values of each."""
     mentor = _mentor(folder / f"mentor-{os.environ.get('RANK')}")
     return [asdict(learning.learn(turn, mentor)) for turn in chosen]
+
+
+def short_of_memory(folder: Path, fleet: Fleet) -> dict[str, Any]:
+    """The steps of "untied", where all ranks but the first have no room for two samples."""
+    learning = learner(folder, fleet, **TRAININGS["untied"])
+    kind = Teacher if fleet.leads else Narrow
+    mentor = kind(decoder(folder / f"mentor-{fleet.rank}", layers=2, hidden=48, seed=5), CPU)
+    found = [asdict(learning.learn(turn, mentor)) for turn in turns()]
+    halved = fleet.gathered(learning.micro_batch_tokens)
+    return {"steps": found, "weights": weights(learning), "micro_batch_tokens": halved}
 
 
 @cache
@@ -151,7 +171,10 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     fleet = place(os.environ)
     with joined(fleet):
-        found: dict[str, Any] = {"agreements": agreements(folder, fleet)}
+        found: dict[str, Any] = {
+            "agreements": agreements(folder, fleet),
+            "short of memory": short_of_memory(folder, fleet),
+        }
         for name, options in TRAININGS.items():
             for form in ("replicated", "sharded"):
                 more = options | {"sharded": form == "sharded"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,12 @@ def test_a_state_has_the_same_form_whoever_wrote_it(folder: Path, found: Any, na
         assert shapes[0] == shapes[1]
     assert checkpoint.read_json(one / "state.json") == checkpoint.read_json(two / "state.json")
     assert checkpoint.read_tensors(two / "generators.safetensors").keys() == {"cpu", "rank-1/cpu"}
+
+
+def test_a_rank_short_of_memory_halves_its_micro_batches_and_the_steps_stay_the_same(alone: Any, found: Any) -> None:
+    _assert_same(found["short of memory"], alone["untied"])
+    roomy, narrow = found["short of memory"]["micro_batch_tokens"]
+    assert narrow < 40 < roomy
 
 
 def test_ranks_understand_the_same(tmp_path: Path, found: Any) -> None:
@@ -190,3 +197,29 @@ def test_more_processes_than_the_machine_has_places_are_refused(tmp_path: Path) 
     (event,) = map(json.loads, output.splitlines())
     assert (event["kind"], event["code"]) == ("failed", "resources_unavailable")
     assert "64 asked" in event["message"]
+
+
+@pytest.mark.timeout(600)
+def test_two_machines_started_by_torchrun_are_one_run(tmp_path: Path) -> None:
+    spec = recipe(tmp_path, **QUICK | {"epochs": 1}, resources={"gpus": 1, "nodes": 2})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun = ["torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    command = [sys.executable, "-m", *torchrun, "--rdzv-endpoint", endpoint, "--rdzv-id", "one run"]
+    command += ["-m", "cpd_engine", "run", str(spec), "--out", str(tmp_path / "out")]
+    machines = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [machine.communicate() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    (events,) = [output for output, _ in said if output]
+    kinds = [json.loads(line)["kind"] for line in events.splitlines()]
+    assert (kinds[0], kinds[-1]) == ("run_started", "finished")
+    assert json.loads(events.splitlines()[0])["processes"] == 2
+
+
+def test_one_machine_of_several_is_no_run(tmp_path: Path) -> None:
+    process = start(recipe(tmp_path, resources={"nodes": 2}), tmp_path / "out")
+    output, _ = process.communicate()
+    assert process.returncode == 20
+    assert json.loads(output)["code"] == "resources_unavailable"
+    assert "torchrun" in json.loads(output)["message"]
