@@ -221,6 +221,8 @@ def main() -> int:
     parser.add_argument("--watchdog", action="store_true", required=True)
     parser.add_argument("--dataset", action="append", default=[])
     parser.add_argument("--model-root", action="append", default=[])
+    parser.add_argument("--state-cache", type=Path)
+    parser.add_argument("--state-cache-bytes", type=int)
     arguments = parser.parse_args()
     config = RunConfig.model_validate_json(arguments.spec.read_bytes())
     datasets = {name: Path(path) for name, _, path in (value.partition("=") for value in arguments.dataset)}
