@@ -21,8 +21,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Before the tests, which take both cores: a neighbour costs a benchmark more than it costs a test.
 # Two workers: as many as the smallest machine that this is built for has cores.
-test: check
+test: check bench-short
 	$(BIN)/python -m pytest -n 2
 
 # The snapshot that a test compares with what the application says of itself. Written whole or not at all.
@@ -38,6 +39,17 @@ demo: setup
 .PHONY: bench-scale
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --out benchmarks/scale/results.csv
+
+# The engine against TRL and a padded loop, each in a process of its own; about twenty minutes and 12 GB. benchmarks/README.md explains.
+.PHONY: bench bench-short
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[engine,bench]"
+	$(BIN)/python -m benchmarks.engine compare
+	$(BIN)/python -m benchmarks.engine job
+
+# Under a minute, without TRL: fails where the engine's lead over the padded loop is 15 % smaller than it was.
+bench-short: setup
+	$(BIN)/python -m benchmarks.engine short
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

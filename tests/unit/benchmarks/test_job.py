@@ -1,0 +1,77 @@
+"""The whole job's rows and its arithmetic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engine.job import PAIR, ROWS, TEST_ROWS, JobCost, recipe, write_rows
+from benchmarks.engine.report import JobRow, job_table
+from cpd_engine.config import RunConfig
+from cpd_engine.data.encode import PAPER_TEMPLATE
+
+PHASES = ("prepare", "profile", "train", "evaluate", "export")
+
+
+def _cost(cache: str, train_cpu_s: float) -> JobCost:
+    return JobCost(
+        cache=cache,
+        cpu_s={**dict.fromkeys(PHASES, 1.0), "train": train_cpu_s},
+        samples=96,
+        prompt_tokens=96 * 70,
+        visits=96 * 21,
+        visited_supervised=96 * 21 * 60,
+    )
+
+
+def test_the_rows_are_the_same_every_time(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+
+    write_rows(tmp_path / "a")
+    write_rows(tmp_path / "b")
+
+    lines = [(tmp_path / name / "train.jsonl").read_text() for name in "ab"]
+    assert lines[0] == lines[1]
+    assert len(lines[0].splitlines()) == ROWS
+    assert len((tmp_path / "a" / "test.jsonl").read_text().splitlines()) == TEST_ROWS
+
+
+def test_the_rows_are_as_long_as_dolly_in_words(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+
+    template = len(PAPER_TEMPLATE.split())
+    assert sum(len(row["instruction"].split()) + template for row in rows) / ROWS == pytest.approx(70, abs=15)
+    assert sum(len(row["output"].split()) for row in rows) / ROWS == pytest.approx(62, abs=8)
+
+
+@pytest.mark.parametrize("cache", ["off", "memory", "disk"])
+def test_the_recipe_is_one_that_the_engine_takes(cache: str) -> None:
+    config = RunConfig.model_validate(recipe(cache, epochs=20, threads=1))
+
+    assert config.resolved().curriculum == "calibrated"
+
+
+def test_a_kept_teacher_saves_its_body_at_every_visit_but_one() -> None:
+    cost = _cost("off", 10.0)
+
+    saved = cost.useful_flops(kept=False) - cost.useful_flops(kept=True)
+
+    assert saved == pytest.approx((cost.visits - cost.samples) * 2 * _body_weights() * 130, rel=0.06)
+
+
+def test_the_table_tells_the_ratio_of_each_phase_and_of_the_whole() -> None:
+    lines = job_table(_cost("off", 16.0), _cost("memory", 4.0)).splitlines()
+
+    assert "| train | 16.0 | 4.0 | 4.00 |" in lines
+    assert "| total | 20.0 | 8.0 | 2.50 |" in lines
+    assert "21.0 visits a sample" in lines[-1]
+    assert JobRow.of(_cost("off", 16.0)).total_cpu_s == 20.0
+
+
+def _body_weights() -> int:
+    return 12 * PAIR.teacher.layers * PAIR.teacher.hidden**2
