@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertConfig, BertLMHeadModel
 
@@ -169,3 +170,10 @@ def test_gpt_2_keeps_its_activation_as_one_operation() -> None:
     made = wrap(plain, tokenizer())
     assert any(isinstance(module, torch.nn.GELU) for module in made.model.modules())
     torch.testing.assert_close(made.logits(made.hidden(_ids())), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_on_the_head_is_refused() -> None:
+    made = model("llama")
+    get_peft_model(made, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "lm_head"], r=2))  # in place
+    with pytest.raises(UnsupportedModel, match="adapter on its head"):
+        wrap(made, tokenizer())
