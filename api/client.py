@@ -130,8 +130,15 @@ class Client:
         response = self._transport.request("POST", "/v1/jobs", repeatable=True, headers=headers, json=as_json(spec))
         return Job.model_validate_json(response.content)
 
+    def probe(self, spec: Spec) -> Job:
+        """Queue a job that times a few steps on a worker and ends with a forecast. It exists once, as one that is submitted."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        path = "/v1/jobs/probe"
+        response = self._transport.request("POST", path, repeatable=True, headers=headers, json=as_json(spec))
+        return Job.model_validate_json(response.content)
+
     def estimate(self, spec: Spec) -> Estimate:
-        """The plan of a job and every warning, before anything is spent."""
+        """The plan of a job, what it costs by arithmetic and every warning, before anything is spent."""
         response = self._transport.request("POST", "/v1/jobs/estimate", repeatable=True, json=as_json(spec))
         return Estimate.model_validate_json(response.content)
 

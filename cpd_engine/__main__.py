@@ -1,6 +1,6 @@
-"""`python -m cpd_engine`: run, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
 
-Exit codes of `run`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
+Exit codes of `run` and `estimate`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import BinaryIO, cast
 from cpd_engine import launch, watchdog
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
-from cpd_engine.events import Emit, Event, Failed, to_json
+from cpd_engine.events import Emit, Event, Failed, to_dict, to_json
 from cpd_engine.inputs import STATE_CACHE_BYTES, Inputs
 from cpd_engine.spec import read_spec
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if arguments.command == "run":
         return _run(arguments, given)
+    if arguments.command == "estimate":
+        return _estimate(arguments)
     try:
         match arguments.command:
             case "plan":
@@ -69,9 +73,7 @@ def _run(arguments: argparse.Namespace, given: Sequence[str]) -> int:
         config = read_spec(arguments.spec)
         ranks = _ranks_to_start(config.resources)
     except EngineError as error:
-        emit(Failed(code=error.code, message=str(error)))
-        sys.stderr.write(f"{error.code}: {error}\n")
-        return FAILED
+        return _refused(error, emit)
     if ranks > 1:
         command = [sys.executable, "-m", "cpd_engine", *given]
         return launch.end_like(launch.launch(command, ranks, events=cast("BinaryIO", stream.buffer)))
@@ -90,23 +92,68 @@ def _ranks_to_start(resources: ResourceSpec) -> int:
 
 
 def _carry_out(config: RunConfig, arguments: argparse.Namespace, emit: Emit) -> int:
+    def work(should_stop: Callable[[], bool]) -> None:
+        from cpd_engine import pipeline
+
+        pipeline.run(
+            config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=should_stop, fleet=place
+        )
+
+    from cpd_engine import fleet
+
+    place = fleet.place(os.environ) if launch.is_rank(os.environ) else fleet.ALONE
+    return _ended(work, place.world)
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    """Without a descriptor for events the forecast alone is printed; without --out nothing is left behind."""
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    told = None if arguments.events_fd is None else _event_stream(arguments.events_fd)
+    answer = _event_stream(None)
+
+    def emit(event: Event) -> None:
+        if told is not None:
+            told.write(to_json(event) + "\n")
+            told.flush()
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        from cpd_engine import pipeline
+
+        with ExitStack() as stack:
+            out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cpd-estimate-")))
+            found = pipeline.estimate(config, inputs=_inputs(arguments), out=out, emit=emit, should_stop=should_stop)
+        if told is None:
+            answer.write(json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
+            answer.flush()
+
+    try:
+        config = read_spec(arguments.spec)
+    except EngineError as error:
+        return _refused(error, emit)
+    return _ended(work, world=1)
+
+
+def _refused(error: EngineError, emit: Emit) -> int:
+    emit(Failed(code=error.code, message=str(error)))
+    sys.stderr.write(f"{error.code}: {error}\n")
+    return FAILED
+
+
+def _ended(work: Callable[[Callable[[], bool]], None], world: int) -> int:
+    """Do the work, which asks whether it is to stop; the exit code."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     # cuBLAS reads it when its first handle is made; without it equal inputs need not give equal bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from cpd_engine import fleet, pipeline
-
-    place = fleet.place(os.environ) if launch.is_rank(os.environ) else fleet.ALONE
     try:
-        pipeline.run(
-            config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=stop.is_set, fleet=place
-        )
+        work(stop.is_set)
     except StopRequested:
-        return _leave(STOPPED, place.world)
+        return _leave(STOPPED, world)
     except EngineError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
-        return _leave(FAILED, place.world)
+        return _leave(FAILED, world)
     return 0
 
 
@@ -158,20 +205,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="carry out a recipe; run it again on the same directory to resume")
-    run.add_argument("spec", type=Path, help="recipe, .yaml or .json")
     run.add_argument("--out", type=Path, required=True, help="run directory")
-    run.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
-    run.add_argument(
-        "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
-    )
-    run.add_argument("--hub-cache", type=Path, metavar="DIR")
-    run.add_argument("--hub-endpoint", metavar="URL")
-    run.add_argument(
-        "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
-    )
-    run.add_argument("--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most")
-    run.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
-    run.add_argument("--watchdog", action="store_true", help="die when stdin ends")
+    estimate = commands.add_parser("estimate", help="time a few steps here and print what a run will take, as JSON")
+    estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
+    for command in (run, estimate):
+        _engine_arguments(command)
 
     plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
     plan.add_argument("spec", type=Path)
@@ -186,6 +224,24 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("file", type=Path)
     convert.add_argument("--out", type=Path, required=True)
     return parser
+
+
+def _engine_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("spec", type=Path, help="recipe, .yaml or .json")
+    command.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
+    command.add_argument(
+        "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
+    )
+    command.add_argument("--hub-cache", type=Path, metavar="DIR")
+    command.add_argument("--hub-endpoint", metavar="URL")
+    command.add_argument(
+        "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
+    )
+    command.add_argument(
+        "--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most"
+    )
+    command.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
+    command.add_argument("--watchdog", action="store_true", help="die when stdin ends")
 
 
 if __name__ == "__main__":

@@ -115,6 +115,40 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseForecast:
+    """What one phase takes: seconds on the wall, and processor seconds of all threads."""
+
+    phase: Phase
+    duration_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasted:
+    """What the run takes from its start to its end, by its plan and by steps that were timed on this device; the results are untouched.
+
+    `exact` where the subsets are known; before the profile a calibrated curriculum is taken to grow evenly, and the duration lies
+    between `least_s` and `most_s`. `tokens` go through the student in training, at `tokens_per_s`, validation left out.
+    `memory_bytes` is the peak of the accelerator, or of the process where there is none; `cache_bytes` what the teacher's states
+    take, 0 where none are kept; `probe_s` what the timing itself took.
+    """
+
+    exact: bool
+    duration_s: float
+    least_s: float
+    most_s: float
+    cpu_s: float
+    phases: tuple[PhaseForecast, ...]
+    tokens: int
+    tokens_per_s: float
+    memory_bytes: int
+    cache_bytes: int
+    disk_bytes: int
+    probe_s: float
+    kind: Literal["forecasted"] = "forecasted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredSample:
     """A training sample and its difficulty in the profile's metric."""
 
@@ -318,6 +352,7 @@ Event = (
     | Progressed
     | Warned
     | DataReady
+    | Forecasted
     | Planned
     | ProfileReady
     | RankingRefreshed

@@ -1,16 +1,17 @@
-"""What a plan will cost, from shapes alone and before anything is loaded: parameters, memory, disk, time. Torch-free.
+"""What a plan will cost, from shapes alone and before anything is loaded: parameters, memory, cache, disk, speed, time. Torch-free.
 
 Time carries its error as a factor: a duration of 600 s with a factor of 2 means between 300 s and 1,200 s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from cpd_engine import savings
 from cpd_engine.config import RunConfig, TinyModel
 from cpd_engine.events import Planned
+from cpd_engine.plan import plan, schedule
+from cpd_engine.shapes import Shape, adapter_parameters
 
 # Bytes a parameter takes while it is trained in fp32: weight, gradient and AdamW's two moments.
 TRAINED_BYTES = 16
@@ -33,16 +34,11 @@ CHAT_TOKENS = 20
 TINY_CHAT_TOKENS = 3
 # Activations kept per layer and token for backward, in multiples of the hidden size (attention, MLP, norms).
 ACTIVATIONS_PER_LAYER = 34
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What the cost of a decoder depends on."""
-
-    parameters: int
-    layer_parameters: int
-    hidden: int
-    layers: int
+# Supervised tokens whose logits exist at a time, and tokens that are scored together.
+CHUNK_TOKENS = 128
+SCORED_TOKENS = 8192
+# Enough samples for the shares of a plan.
+_NOMINAL_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,62 +48,13 @@ class Forecast:
     teacher_parameters: int | None
     student_parameters: int | None
     tokens: int
+    tokens_per_s: float | None
     memory_bytes: int | None
+    cache_bytes: int | None
     disk_bytes: int | None
     duration_s: float | None
     error_factor: float
     assumptions: tuple[str, ...]
-
-
-def tiny_shape(ref: TinyModel, positions: int) -> Shape:
-    """The shape of a model that `models.tiny` will build, `positions` long, if the text fills its vocabulary."""
-    told: dict[str, Any] = {"vocab_size": ref.vocabulary, "model_type": ref.tiny}
-    if ref.tiny == "gpt2":
-        told |= {"n_embd": ref.hidden, "n_layer": ref.layers, "n_positions": positions}
-    else:
-        told |= {"hidden_size": ref.hidden, "num_hidden_layers": ref.layers, "num_attention_heads": ref.heads}
-        told |= {"intermediate_size": 16 * -(-ref.hidden * 8 // 48), "tie_word_embeddings": True}
-    shape = shape_of(told)
-    if shape is None:
-        raise ValueError(f"a tiny {ref.tiny} has no known shape")
-    return shape
-
-
-def shape_of(model_config: Mapping[str, Any]) -> Shape | None:
-    """The shape that a model's config.json tells (GPT-2's names or Llama's); None where it tells too little."""
-    hidden = model_config.get("hidden_size", model_config.get("n_embd"))
-    layers = model_config.get("num_hidden_layers", model_config.get("n_layer"))
-    vocabulary = model_config.get("vocab_size")
-    if not (isinstance(hidden, int) and isinstance(layers, int) and isinstance(vocabulary, int)):
-        return None
-    if "n_embd" in model_config:
-        per_layer = 12 * hidden**2 + 13 * hidden
-        embedding = (vocabulary + int(model_config.get("n_positions", 0))) * hidden + 2 * hidden
-    else:
-        per_layer = _llama_layer(model_config, hidden)
-        tied = bool(model_config.get("tie_word_embeddings", False))
-        embedding = vocabulary * hidden * (1 if tied else 2) + hidden
-    return Shape(parameters=layers * per_layer + embedding, layer_parameters=per_layer, hidden=hidden, layers=layers)
-
-
-def _llama_layer(model_config: Mapping[str, Any], hidden: int) -> int:
-    heads = int(model_config.get("num_attention_heads", 1))
-    groups = int(model_config.get("num_key_value_heads") or heads)
-    head = int(model_config.get("head_dim") or hidden // heads)
-    inner = int(model_config.get("intermediate_size", 4 * hidden))
-    attention = 2 * hidden * heads * head + 2 * hidden * groups * head
-    bias = (heads + 2 * groups) * head if model_config.get("model_type") == "qwen2" else 0
-    return attention + bias + 3 * hidden * inner + 2 * hidden
-
-
-def without_layers(shape: Shape, dropped: int) -> Shape:
-    """The shape that remains when `dropped` layers are taken out."""
-    return Shape(
-        parameters=shape.parameters - dropped * shape.layer_parameters,
-        layer_parameters=shape.layer_parameters,
-        hidden=shape.hidden,
-        layers=shape.layers - dropped,
-    )
 
 
 def _row_tokens(config: RunConfig, characters_per_row: float) -> tuple[float, str]:
@@ -127,62 +74,145 @@ def forecast(
     teacher: Shape | None,
     student: Shape | None,
     characters: int,
+    response_characters: int,
     flops_per_s: float | None = None,
 ) -> Forecast:
-    """The cost of `planned`. `characters`: text of all training rows; `flops_per_s`: what earlier jobs reached on these workers.
+    """The cost of `planned`. `characters`: text of all training rows, `response_characters` of their responses; `flops_per_s`: what
+    earlier jobs reached on these workers.
 
     The time is that of scoring and training; validation and the final evaluation are left out.
     """
     per_row, told = _row_tokens(config, characters / max(planned.samples, 1))
-    assumptions = [told, "time of evaluation left out"]
+    assumptions = [told, "time of evaluation left out", "memory without the program itself, half a GB on a CPU"]
     if flops_per_s is None:
         assumptions.append(f"{ASSUMED_FLOPS_PER_S:.0e} operations per second: no finished job to learn from yet")
-    if teacher is None or student is None:
-        assumptions.append("the shape of a model on the hub is known once a worker has fetched it")
-    visits = planned.total_iterations * planned.batch_size
-    return Forecast(
+    shown = Forecast(
         teacher_parameters=teacher.parameters if teacher else None,
         student_parameters=student.parameters if student else None,
-        tokens=round(visits * per_row),
-        memory_bytes=_memory(config, teacher, student) if teacher and student else None,
-        disk_bytes=_disk(config, teacher, student) if teacher and student else None,
-        duration_s=_duration(config, planned, teacher, student, per_row, flops_per_s) if teacher and student else None,
+        tokens=round(planned.total_iterations * planned.batch_size * per_row),
+        tokens_per_s=None,
+        memory_bytes=None,
+        cache_bytes=None,
+        disk_bytes=None,
+        duration_s=None,
         error_factor=ASSUMED_ERROR if flops_per_s is None else LEARNED_ERROR,
         assumptions=tuple(assumptions),
     )
+    if teacher is None or student is None:
+        unknown = "the shape of a model on the hub is known once a worker has fetched it"
+        return replace(shown, assumptions=(*assumptions, unknown))
+    return _priced(
+        shown, config, planned, teacher, student, per_row, response_characters, flops_per_s or ASSUMED_FLOPS_PER_S
+    )
 
 
-def _memory(config: RunConfig, teacher: Shape, student: Shape) -> int:
-    """Peak of the larger of teacher fine-tuning and distillation."""
+def _priced(
+    shown: Forecast,
+    config: RunConfig,
+    planned: Planned,
+    teacher: Shape,
+    student: Shape,
+    per_row: float,
+    response_characters: int,
+    speed: float,
+) -> Forecast:
+    """What follows from both shapes, at `speed` operations per second."""
+    kept = keeps_states(config)
+    cache = _cache(config, planned, teacher, response_characters) if kept else 0
+    adapter = adapter_parameters(student, config.lora) if config.lora else student.parameters
+    disk = disk_bytes(
+        config,
+        teacher_parameters=teacher.parameters,
+        student_parameters=student.parameters,
+        trained_parameters=adapter,
+    )
+    return replace(
+        shown,
+        tokens_per_s=speed / step_flops(teacher, student, kept=kept),
+        memory_bytes=_memory(config, teacher, student, adapter, per_row, kept),
+        cache_bytes=cache,
+        disk_bytes=disk + cache,
+        duration_s=_work(config, planned, teacher, student, per_row, kept) / speed,
+    )
+
+
+def keeps_states(config: RunConfig) -> bool:
+    """Whether the teacher's states are kept where there is room, as far as the plan tells before the data are known."""
+    planned = plan(config, samples=_NOMINAL_SAMPLES).planned
+    visits = savings.visits(
+        planned.epochs,
+        samples=planned.samples,
+        repeat=config.subset_repeat or 1,
+        distils=config.divergence != "sft",
+    )
+    passes = visits + (config.difficulty == "teacher_ce")
+    asked = config.teacher.cache
+    always = asked != "auto" or config.teacher.top_k is not None
+    return asked != "off" and passes > 0 and (always or passes >= savings.WORTHWHILE)
+
+
+def step_flops(teacher: Shape, student: Shape, *, kept: bool) -> int:
+    """Operations of an optimizer step of the student per token, with the teacher's states kept or made anew."""
+    return TRAINING_FLOPS * student.parameters + (0 if kept else FORWARD_FLOPS * teacher.parameters)
+
+
+def _cache(config: RunConfig, planned: Planned, teacher: Shape, response_characters: int) -> int:
+    """What is kept of the teacher at every supervised token, the end token included."""
+    per_token = TINY_CHARACTERS_PER_TOKEN if isinstance(config.teacher, TinyModel) else CHARACTERS_PER_TOKEN
+    supervised = response_characters / per_token + planned.samples
+    record = savings.record_bytes(
+        hidden=teacher.hidden,
+        dtype_bytes=_frozen_bytes(config),
+        top_k=config.teacher.top_k,
+        temperatures=len(set(schedule(config).temperatures)),
+    )
+    return round(supervised * record)
+
+
+def _frozen_bytes(config: RunConfig) -> int:
+    return 2 if config.precision == "bf16" else 4
+
+
+def _memory(config: RunConfig, teacher: Shape, student: Shape, adapter: int, per_row: float, kept: bool) -> int:
+    """The largest of what asking the teacher, tuning it and training the student take."""
     rows = config.optimizer.micro_batch_size or config.optimizer.batch_size
-    tokens = rows * config.max_length
-    trained = 4 * student.parameters if config.lora else TRAINED_BYTES * student.parameters
-    distilling = 4 * teacher.parameters + trained + _activations(student, tokens, config)
+    tokens = max(float(config.max_length), rows * per_row)
+    tokens = min(tokens, config.optimizer.micro_batch_tokens or tokens)
+    frozen = _frozen_bytes(config) * teacher.parameters
+    head = _frozen_bytes(config) * teacher.vocabulary * teacher.hidden
+    trained = 4 * student.parameters + (TRAINED_BYTES if config.lora else TRAINED_BYTES - 4) * adapter
+    # Two chunks of logits, and the gradient of the head, which is ready before that of the layers is.
+    loss = 2 * 4 * CHUNK_TOKENS * student.vocabulary + 4 * student.vocabulary * student.hidden
+    distilling = (head if kept else frozen) + trained + loss + _activations(student, tokens, config)
+    asking = frozen + _activations(teacher, SCORED_TOKENS, config) // teacher.layers
     if config.teacher_sft is None:
-        return distilling
-    return max(distilling, TRAINED_BYTES * teacher.parameters + _activations(teacher, tokens, config))
+        return max(distilling, asking)
+    tuning = TRAINED_BYTES * teacher.parameters + _activations(teacher, tokens, config)
+    return max(distilling, asking, tuning)
 
 
-def _activations(shape: Shape, tokens: int, config: RunConfig) -> int:
+def _activations(shape: Shape, tokens: float, config: RunConfig) -> int:
     layers = 2 if config.gradient_checkpointing else shape.layers
-    return 4 * tokens * shape.hidden * ACTIVATIONS_PER_LAYER * layers
+    return round(4 * tokens * shape.hidden * ACTIVATIONS_PER_LAYER * layers)
 
 
-def _disk(config: RunConfig, teacher: Shape, student: Shape) -> int:
-    """Sealed weights and training states: weights and two moments each, `keep` of them and one being written."""
-    twins = 1 + len(config.evaluation.baselines)
-    states = 12 * student.parameters * (config.checkpoints.keep + 1) * twins
-    tuned = (12 * (config.checkpoints.keep + 1) + 4) * teacher.parameters if config.teacher_sft else 0
-    return states + tuned + 4 * student.parameters * (2 + 2 * twins)
+def disk_bytes(config: RunConfig, *, teacher_parameters: int, student_parameters: int, trained_parameters: int) -> int:
+    """Sealed weights and training states: weights and two moments each of what is trained, `keep` of them and one being written."""
+    trainings = 1 + len(config.evaluation.baselines)
+    kept = config.checkpoints.keep + 1
+    states = (12 * kept + 4) * trained_parameters * trainings
+    tuned = (12 * kept + 4) * teacher_parameters if config.teacher_sft else 0
+    # Each training seals a whole model, the student is exported, and one that is made or cut here lies there from the start.
+    return states + tuned + 4 * student_parameters * (trainings + 2)
 
 
-def _duration(
-    config: RunConfig, planned: Planned, teacher: Shape, student: Shape, per_row: float, flops_per_s: float | None
-) -> float:
+def _work(config: RunConfig, planned: Planned, teacher: Shape, student: Shape, per_row: float, kept: bool) -> float:
+    """Operations of scoring and training."""
     visits = planned.total_iterations * planned.batch_size
     twins = len(config.evaluation.baselines)
-    work = visits * per_row * (FORWARD_FLOPS * teacher.parameters + TRAINING_FLOPS * student.parameters * (1 + twins))
-    work += planned.samples * per_row * FORWARD_FLOPS * (student.parameters + teacher.parameters)
+    work = visits * (step_flops(teacher, student, kept=kept) + twins * TRAINING_FLOPS * student.parameters)
+    scored = student.parameters + teacher.parameters * (kept + (config.difficulty == "teacher_ce"))
+    work += planned.samples * FORWARD_FLOPS * scored
     if config.teacher_sft is not None:
-        work += config.teacher_sft.epochs * planned.samples * per_row * TRAINING_FLOPS * teacher.parameters
-    return work / (flops_per_s or ASSUMED_FLOPS_PER_S)
+        work += config.teacher_sft.epochs * planned.samples * TRAINING_FLOPS * teacher.parameters
+    return work * per_row

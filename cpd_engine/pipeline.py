@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -20,15 +19,18 @@ from cpd_engine import checkpoint, repro
 from cpd_engine.config import RunConfig
 from cpd_engine.errors import EngineError, OutOfDeviceMemory, RunDirectoryMismatch, StopRequested, StorageFull
 from cpd_engine.events import (
+    Checkpointed,
     Emit,
     Event,
     Failed,
     Finished,
+    Forecasted,
     Phase,
     PhaseFinished,
     PhaseStarted,
     RunStarted,
     Stopped,
+    Warned,
 )
 from cpd_engine.fleet import ALONE, Fleet, joined
 from cpd_engine.inputs import Inputs
@@ -36,12 +38,13 @@ from cpd_engine.runtime import Runtime, choose_device, choose_precision
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.evaluating import evaluate
 from cpd_engine.stages.exporting import export_student
-from cpd_engine.stages.prepare import prepare
+from cpd_engine.stages.forecasting import forecast, is_worth_probing
+from cpd_engine.stages.prepare import Prepared, prepare
+from cpd_engine.stages.probing import Probed, probe
 from cpd_engine.stages.profiling import base_student, make_profile
 from cpd_engine.stages.teaching import Teaching
 from cpd_engine.stages.training import train_student, tune_teacher
-
-Result = TypeVar("Result")
+from cpd_engine.timing import Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +64,57 @@ def run(
     should_stop: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
     fleet: Fleet = ALONE,
+    probes: bool | None = None,
 ) -> RunResult:
     """Carry out `config`, or what is left of it in `out`. `clock` counts seconds and never goes back.
 
     Called in every process of `fleet`, of which the leader speaks; of the others `emit` hears how they failed, and nothing else.
+    `probes`: whether some steps are timed first, to forecast the rest; None: where the run is long enough to be worth it.
     The last event is Finished, Stopped or Failed. Raises StopRequested with everything sealed, or the EngineError that was reported.
     """
     tell = emit if fleet.leads else _unheard
     phases = _Phases(config, tell, clock)
+    with _told(tell, emit, clock, phases), joined(fleet):
+        this = _open(config.resolved(), inputs, out, tell, should_stop, clock, fleet)
+        return _carry_out(this, phases, probes)
+
+
+def estimate(
+    config: RunConfig,
+    *,
+    inputs: Inputs,
+    out: Path,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+) -> Forecasted:
+    """Prepare `config` in `out` and time some steps in this one process. Events and errors are those of `run`; nothing is to be kept."""
+
+    def tell(event: Event) -> None:
+        if not isinstance(event, Checkpointed):
+            emit(event)
+
+    phases = _Phases(config, tell, clock)
+    with _told(tell, emit, clock, phases):
+        this = _open(config.resolved(), inputs, out, tell, should_stop, clock, ALONE)
+        if (asked := config.resources.gpus * config.resources.nodes) > 1:
+            tell(
+                Warned(code="forecast_of_one", message=f"{asked} processes are asked for; the forecast is that of one")
+            )
+        with phases.phase("prepare", this, "prepared"):
+            prepared = prepare(this)
+        found = forecast(this, prepared, probe(this, prepared), passed=phases.passed)
+        tell(found)
+        return found
+
+
+@contextmanager
+def _told(tell: Emit, emit: Emit, clock: Callable[[], float], phases: _Phases) -> Iterator[None]:
+    """How the block ended, as the last event; every process may `emit` how it failed."""
     started = clock()
     try:
-        with _known_failures(), joined(fleet):
-            result = _carry_out(config.resolved(), inputs, out, tell, should_stop, clock, phases, fleet)
+        with _known_failures():
+            yield
     except StopRequested:
         tell(Stopped(phase=phases.current))
         raise
@@ -80,27 +122,19 @@ def run(
         emit(Failed(code=error.code, message=str(error)))
         raise
     tell(Finished(duration_s=clock() - started))
-    return result
 
 
 def _unheard(_event: Event) -> None:
     """What a process that does not lead would say."""
 
 
-def _carry_out(
-    config: RunConfig,
-    inputs: Inputs,
-    out: Path,
-    emit: Emit,
-    should_stop: Callable[[], bool],
-    clock: Callable[[], float],
-    phases: _Phases,
-    fleet: Fleet,
-) -> RunResult:
-    this = _open(config, inputs, out, emit, should_stop, clock, fleet)
-    baselines = config.evaluation.baselines
+def _carry_out(this: Run, phases: _Phases, probes: bool | None) -> RunResult:
+    config = this.config
     with phases.phase("prepare", this, "prepared"):
         prepared = prepare(this)
+    probed = _probed(this, prepared, probes)
+    if probed is not None:
+        this.emit(forecast(this, prepared, probed, passed=phases.passed))
     teacher = prepared.teacher
     if config.teacher_sft is not None:
         with phases.phase("teacher_sft", this, "teacher"):
@@ -109,19 +143,29 @@ def _carry_out(
         with phases.phase("profile", this, "profile"):
             student = base_student(this, prepared, teacher)
             profiled = make_profile(this, prepared, teaching=teaching, student=student)
-        planned = profiled.planned
-        with phases.phase("train", this, "trained/student", *(f"trained/{twin}" for twin in baselines)):
+        if probed is not None:
+            this.emit(forecast(this, prepared, probed, passed=phases.passed, profiled=profiled))
+        twins = [f"trained/{twin}" for twin in config.evaluation.baselines]
+        with phases.phase("train", this, "trained/student", *twins):
             train_student(this, prepared, teaching=teaching, base=student, profiled=profiled)
     with phases.phase("evaluate", this, "report"):
-        steps = planned.total_iterations
+        steps = profiled.planned.total_iterations
         reported = evaluate(this, prepared, teacher=teacher, untouched=student, steps=steps)
     with phases.phase("export", this, "export"):
-        export_student(this, prepared, reported, planned, teacher=teacher)
-    return RunResult(export=out / "export", scores=reported.scores)
+        export_student(this, prepared, reported, profiled.planned, teacher=teacher)
+    return RunResult(export=this.out / "export", scores=reported.scores)
+
+
+def _probed(this: Run, prepared: Prepared, probes: bool | None) -> Probed | None:
+    """What some timed steps show, in a run of one process. One that goes on, or is over soon, is not held up by them."""
+    begun = any((this.out / unit).exists() for unit in ("teacher_sft", "teacher", "profile", "train", "trained"))
+    if begun or this.fleet.world > 1 or not (is_worth_probing(this, prepared) if probes is None else probes):
+        return None
+    return probe(this, prepared)
 
 
 class _Phases:
-    """Announces phases and remembers the current one."""
+    """Announces phases, and remembers the current one and what those that are over took."""
 
     def __init__(self, config: RunConfig, emit: Emit, clock: Callable[[], float]) -> None:
         names: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "evaluate", "export")
@@ -129,6 +173,7 @@ class _Phases:
         self._emit = emit
         self._clock = clock
         self.current: Phase = "prepare"
+        self.passed: dict[Phase, Seconds] = {}
 
     @contextmanager
     def phase(self, name: Phase, this: Run, *units: str) -> Iterator[None]:
@@ -136,10 +181,12 @@ class _Phases:
         this.stop_if_asked()
         self.current = name
         self._emit(PhaseStarted(phase=name, index=self._names.index(name), total=len(self._names)))
-        started = self._clock()
+        started, busy = self._clock(), time.process_time()
         reused = all((this.out / unit).exists() for unit in units)
         yield
-        self._emit(PhaseFinished(phase=name, duration_s=self._clock() - started, reused=reused))
+        took = Seconds(wall_s=self._clock() - started, cpu_s=time.process_time() - busy)
+        self.passed[name] = took
+        self._emit(PhaseFinished(phase=name, duration_s=took.wall_s, reused=reused))
 
 
 def _open(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from cpd_engine.events import EpochPlan
 
+# A pass spared must pay for writing and reading the states: under this many times fewer passes `auto` keeps none.
+WORTHWHILE = 1.5
 _FORWARD = 2
 _TRAINING = 6
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
 # What a worker holds and an engine has no use for: database and broker passwords, keys of the store.
 SECRET_PREFIXES = ("CPD_", "AWS_")
@@ -27,6 +28,7 @@ class EngineCommand:
     """What to start. `program` is usually `python -m cpd_engine`."""
 
     program: tuple[str, ...]
+    verb: Literal["run", "estimate"] = "run"
     spec: Path
     out: Path
     datasets: Mapping[str, Path]
@@ -38,7 +40,7 @@ class EngineCommand:
 
     def arguments(self, events_fd: int) -> list[str]:
         """The argument list, with events on file descriptor `events_fd`."""
-        arguments = [*self.program, "run", str(self.spec), "--out", str(self.out)]
+        arguments = [*self.program, self.verb, str(self.spec), "--out", str(self.out)]
         arguments += ["--events-fd", str(events_fd), "--watchdog"]
         for name, path in self.datasets.items():
             arguments += ["--dataset", f"{name}={path}"]

@@ -46,18 +46,19 @@ def verdict(
     said: Finished | Stopped | Failed | None,
     asked: bool,
     silent_s: float | None,
-    exported: bool,
+    kept: bool,
     last_words: str,
 ) -> Ending:
     """Judge an engine that is gone.
 
     `said` is its last word, `asked` whether it had been told to stop (and was killed if it did not), `silent_s` for how long it
-    had said nothing where it was killed for that, `exported` whether the student is in the store.
+    had said nothing where it was killed for that, `kept` whether that which the job is for is
+    stored: the student, or a probe's forecast.
     """
     match said:
         case Failed(code=code, message=message):
             return Hopeless(failure=Failure(code=code, message=message))
-        case Finished() if returncode == 0 and exported:
+        case Finished() if returncode == 0 and kept:
             return Succeeded()
         case Stopped() if returncode == STOPPED:
             return Interrupted()

@@ -21,7 +21,17 @@ from api.artifacts.queries import Sealed
 from api.core.db import transaction
 from api.events.queries import Line, Point, append_events
 from api.jobs.lease import Hold, LeaseLost
-from cpd_engine.events import Checkpointed, Event, Failed, Finished, PhaseStarted, Stopped, from_json, to_dict
+from cpd_engine.events import (
+    Checkpointed,
+    Event,
+    Failed,
+    Finished,
+    Forecasted,
+    PhaseStarted,
+    Stopped,
+    from_json,
+    to_dict,
+)
 from worker.lease import Lease
 from worker.progress import advance, points
 from worker.spool import Spool, Spooled
@@ -72,7 +82,8 @@ class Keep(Protocol):
 
 
 class Recorder:
-    """Reads the spool to its end in a thread. `ending` is the run's last word, `exported` whether the export is in the store.
+    """Reads the spool to its end in a thread. `ending` is the run's last word, `exported` whether the export is in the store,
+    `forecasted` whether a forecast is recorded.
 
     `trouble` is what kept it from going on; it then takes no more lines.
     """
@@ -94,6 +105,7 @@ class Recorder:
         self._progress: dict[str, Any] = {}
         self.ending: Finished | Stopped | Failed | None = None
         self.exported = False
+        self.forecasted = False
         self.bad_lines = 0
         self.trouble: BaseException | None = None
         # The thread logs under the job that the starting one has bound.
@@ -134,6 +146,7 @@ class Recorder:
                 continue
             if isinstance(event, Finished | Stopped | Failed):
                 self.ending = event
+            self.forecasted = self.forecasted or isinstance(event, Forecasted)
             pending.append((line.eseq, event))
         self._append(pending)
 

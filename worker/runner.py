@@ -17,7 +17,7 @@ from api.core.settings import Settings
 from api.core.storage import Store
 from api.jobs import transitions
 from api.jobs.lease import LeaseLost, holds
-from api.jobs.states import JobState, Requested
+from api.jobs.states import JobKind, JobState, Requested
 from api.jobs.tables import Job
 from api.jobs.transitions import Claim
 from cpd_engine.events import Checkpointed
@@ -123,7 +123,7 @@ class Attempt:
             said=recorder.ending,
             asked=child.asked_for_s() is not None,
             silent_s=silent_s,
-            exported=recorder.exported,
+            kept=recorder.forecasted if self._claim.kind is JobKind.PROBE else recorder.exported,
             last_words=child.log_tail(),
         )
 

@@ -22,6 +22,7 @@ from api.datasets.tables import Dataset
 from api.events.queries import Line, append_events
 from api.jobs.lease import Hold
 from api.jobs.moves import Failure
+from api.jobs.states import JobKind
 from api.jobs.transitions import Claim
 from cpd_engine.config import DatasetSpec, RunConfig
 from cpd_engine.events import Checkpointed, SealedFile, Warned, to_dict
@@ -92,6 +93,7 @@ def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, setti
     restore(writes, claim.hold, scratch.out, store)
     return EngineCommand(
         program=settings.engine_command,
+        verb="estimate" if claim.kind is JobKind.PROBE else "run",
         spec=spec,
         out=scratch.out,
         datasets=datasets,

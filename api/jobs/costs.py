@@ -14,10 +14,12 @@ from api.jobs import queries
 from api.jobs.schemas import Cost
 from cpd_engine.config import LocalModel, RunConfig, StudentFromTeacher, StudentRef, TeacherRef, TinyModel
 from cpd_engine.events import Planned
-from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, Shape, forecast, shape_of, tiny_shape, without_layers
+from cpd_engine.forecast import forecast, keeps_states, step_flops
+from cpd_engine.shapes import Shape, shape_of, tiny_shape, without_layers
 
-# Mean of instruction, input and output of a synthetic row; tests/unit/test_forecast.py counts them.
+# Means of a synthetic row: instruction, input and output together, and the output alone; tests/unit/test_forecast.py counts them.
 SYNTHETIC_CHARACTERS = 52
+SYNTHETIC_RESPONSE_CHARACTERS = 8
 CONFIG_LIMIT_BYTES = 1 << 20
 
 
@@ -30,9 +32,10 @@ def cost(
     settings: Settings,
 ) -> Cost | None:
     """The forecast of `planned`; None where only the hub knows how long the rows are."""
-    characters = _characters(spec, planned.samples, data)
-    if characters is None:
+    counted = _characters(spec, planned.samples, data)
+    if counted is None:
         return None
+    characters, response_characters = counted
     teacher, student = _shapes(spec, settings)
     made = forecast(
         spec,
@@ -40,21 +43,22 @@ def cost(
         teacher=teacher,
         student=student,
         characters=characters,
+        response_characters=response_characters,
         flops_per_s=_reached(session, tenant_id, settings),
     )
     return Cost(**{name: getattr(made, name) for name in Cost.model_fields})
 
 
-def _characters(spec: RunConfig, samples: int, data: Mapping[str, Dataset]) -> int | None:
-    """Text of `samples` training rows."""
+def _characters(spec: RunConfig, samples: int, data: Mapping[str, Dataset]) -> tuple[int, int] | None:
+    """Text of `samples` training rows, and of their responses alone."""
     if spec.dataset.synthetic is not None:
-        return SYNTHETIC_CHARACTERS * samples
+        return SYNTHETIC_CHARACTERS * samples, SYNTHETIC_RESPONSE_CHARACTERS * samples
     if "train" not in data:
         return None
     train = data["train"]
     counted = train.report["characters"]
-    characters: int = counted["prompt"] + counted["response"]
-    return round(characters * samples / max(train.rows, 1))
+    share = samples / max(train.rows, 1)
+    return round((counted["prompt"] + counted["response"]) * share), round(counted["response"] * share)
 
 
 def _shapes(spec: RunConfig, settings: Settings) -> tuple[Shape | None, Shape | None]:
@@ -89,7 +93,7 @@ def _read_shape(root: Path, name: str) -> Shape | None:
 
 
 def _reached(session: Session, tenant_id: str, settings: Settings) -> float | None:
-    """Operations per second of the tenant's newest job that succeeded and whose models' shapes are known."""
+    """Operations per second of the student's steps in the tenant's newest job that succeeded and whose models' shapes are known."""
     row = session.execute(queries.newest_pace(tenant_id)).first()
     if row is None:
         return None
@@ -97,4 +101,4 @@ def _reached(session: Session, tenant_id: str, settings: Settings) -> float | No
     teacher, student = _shapes(spec, settings)
     if teacher is None or student is None:
         return None
-    return float(row.tokens_per_s) * (FORWARD_FLOPS * teacher.parameters + TRAINING_FLOPS * student.parameters)
+    return float(row.tokens_per_s) * step_flops(teacher, student, kept=keeps_states(spec))

@@ -34,6 +34,7 @@ class Moved:
     attempt: int
     crashes: int
     losses: int
+    kind: str
     resolved: dict[str, Any]
 
 
@@ -44,6 +45,7 @@ _RETURNED: tuple[Any, ...] = (
     Job.attempt,
     Job.crashes,
     Job.losses,
+    Job.kind,
     Job.resolved,
     Job.last_seq,
 )
@@ -86,6 +88,7 @@ def move(
         attempt=row.attempt,
         crashes=row.crashes,
         losses=row.losses,
+        kind=row.kind,
         resolved=row.resolved,
     )
 

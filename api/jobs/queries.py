@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from api.core.db import now
 from api.events.tables import JobMetric
-from api.jobs.states import JobState
+from api.jobs.states import JobKind, JobState
 from api.jobs.tables import IdempotencyKey, Job, Worker
 
 
@@ -92,7 +92,7 @@ def newest_pace(tenant_id: str) -> Select[dict[str, Any], float]:
     """(resolved spec, mean tokens per second of the student's steps) of the tenant's newest job that succeeded."""
     newest = (
         select(Job.id)
-        .where(Job.tenant_id == tenant_id, Job.state == JobState.SUCCEEDED)
+        .where(Job.tenant_id == tenant_id, Job.state == JobState.SUCCEEDED, Job.kind == JobKind.DISTILLATION)
         .order_by(Job.finished_at.desc(), Job.id.desc())
         .limit(1)
         .scalar_subquery()

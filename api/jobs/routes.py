@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
@@ -20,7 +20,7 @@ from api.core.errors import (
 from api.deps import Cursor, JobId, Known, Limit
 from api.jobs import admission, service
 from api.jobs.schemas import Estimate, JobPage, JobView, SubmittedJob
-from api.jobs.states import JobState
+from api.jobs.states import JobKind, JobState
 from api.problems import declared
 from cpd_engine.config import RunConfig
 
@@ -37,19 +37,32 @@ Key = Annotated[
 ]
 
 
-@router.post(
-    "",
-    status_code=202,
-    openapi_extra=json_body_schema(RunConfig),
-    responses={
-        202: {"headers": {"Location": {"description": "The job's address.", "schema": {"type": "string"}}}},
-        **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
-    },
-)
+SUBMITTED: dict[int | str, dict[str, Any]] = {
+    202: {"headers": {"Location": {"description": "The job's address.", "schema": {"type": "string"}}}},
+    **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
+}
+
+
+@router.post("", status_code=202, openapi_extra=json_body_schema(RunConfig), responses=SUBMITTED)
 def submit_job(who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: Key = None) -> SubmittedJob:
     """Validate and queue a distillation."""
+    return _submitted(JobKind.DISTILLATION, who, known, spec, response, idempotency_key)
+
+
+@router.post("/probe", status_code=202, openapi_extra=json_body_schema(RunConfig), responses=SUBMITTED)
+def probe_job(who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: Key = None) -> SubmittedJob:
+    """Queue the forecast of a distillation: a worker prepares its data and models, times a few steps and keeps only what it tells.
+
+    The job succeeds with a `forecast`: time by phase, tokens per second, peak memory, the teacher's cache, disk.
+    """
+    return _submitted(JobKind.PROBE, who, known, spec, response, idempotency_key)
+
+
+def _submitted(
+    kind: JobKind, who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: str | None
+) -> SubmittedJob:
     with known.queueing() as session:
-        submission = service.Submission(spec=spec.value, sha256=spec.sha256, key=idempotency_key)
+        submission = service.Submission(kind=kind, spec=spec.value, sha256=spec.sha256, key=idempotency_key)
         job = service.submit(session, who.tenant_id, submission, known.settings)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         return job
@@ -57,7 +70,7 @@ def submit_job(who: Writer, known: Known, spec: Spec, response: Response, idempo
 
 @router.post("/estimate", openapi_extra=json_body_schema(RunConfig), responses=declared(*JSON_BODY_ERRORS))
 def estimate_job(who: Reader, known: Known, spec: Spec) -> Estimate:
-    """Plan a distillation without queueing it: iterations by epoch, and everything a person should be warned of."""
+    """Plan a distillation without queueing it: iterations by epoch, what it costs by arithmetic, and everything to be warned of."""
     with known.reading() as session:
         return admission.estimate(session, who.tenant_id, spec.value, known.settings)
 

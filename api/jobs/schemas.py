@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from api.jobs.states import JobState, Requested
+from api.jobs.states import JobKind, JobState, Requested
+from cpd_engine.events import Forecasted
 
 
 class Frozen(BaseModel):
@@ -53,10 +54,14 @@ class Remark(Frozen):
 
 
 class JobView(Frozen):
-    """A job. `spec` is the RunConfig as it was sent, `resolved` the same with the preset's values filled in."""
+    """A job. `spec` is the RunConfig as it was sent, `resolved` the same with the preset's values filled in.
+
+    `forecast` is what the job was last seen to take as a whole, once a few of its steps have been timed; null for a short one.
+    """
 
     id: str
     object: Literal["job"] = "job"
+    kind: JobKind
     name: str | None
     metadata: dict[str, str]
     state: JobState
@@ -73,6 +78,7 @@ class JobView(Frozen):
     spec: dict[str, Any]
     resolved: dict[str, Any]
     scores: dict[str, dict[str, float]] | None
+    forecast: Forecasted | None
 
 
 class SubmittedJob(JobView):
@@ -110,15 +116,18 @@ class Bounds(Frozen):
 
 
 class Cost(Frozen):
-    """What the run will take, from shapes alone. Null where a model is known only to the hub.
+    """What the run will take, from shapes alone; POST /v1/jobs/probe measures it. Null where a model is known only to the hub.
 
+    `tokens` go through the student at `tokens_per_s`; `cache_bytes` is what the teacher's states take, 0 where none are kept.
     The true duration lies between `duration_s` / `error_factor` and `duration_s` × `error_factor`; `assumptions` say what it rests on.
     """
 
     teacher_parameters: int | None
     student_parameters: int | None
     tokens: int
+    tokens_per_s: float | None
     memory_bytes: int | None
+    cache_bytes: int | None
     disk_bytes: int | None
     duration_s: float | None
     error_factor: float

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
 from api.core.errors import NotFound
@@ -15,18 +16,21 @@ from api.events import queries as event_queries
 from api.jobs import idempotency, queries, transitions
 from api.jobs.admission import admit, warnings_again
 from api.jobs.schemas import FailureView, JobPage, JobView, Progress, Remark, SubmittedJob
-from api.jobs.states import JobState, Requested
+from api.jobs.states import JobKind, JobState, Requested
 from api.jobs.tables import Job
 from api.pages import Cursor, cut, encode, older
 from cpd_engine.config import RunConfig
+from cpd_engine.events import Forecasted
 
-CREATE_ROUTE = "POST /v1/jobs"
+CREATE_ROUTES = {JobKind.DISTILLATION: "POST /v1/jobs", JobKind.PROBE: "POST /v1/jobs/probe"}
+_FORECAST: TypeAdapter[Forecasted] = TypeAdapter(Forecasted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A job as it was sent: its spec, the hash of the body, and the Idempotency-Key if there is one."""
 
+    kind: JobKind
     spec: RunConfig
     sha256: bytes
     key: str | None
@@ -40,7 +44,7 @@ def submit(session: Session, tenant_id: str, submission: Submission, settings: S
     request = None
     if submission.key is not None:
         request = idempotency.Request(
-            tenant_id=tenant_id, route=CREATE_ROUTE, key=submission.key, body_sha256=submission.sha256
+            tenant_id=tenant_id, route=CREATE_ROUTES[submission.kind], key=submission.key, body_sha256=submission.sha256
         )
         known = idempotency.replayed(session, request, keep_s=settings.idempotency_keep_s)
         if known is not None:
@@ -54,6 +58,7 @@ def submit(session: Session, tenant_id: str, submission: Submission, settings: S
         spec=submission.spec.model_dump(mode="json", exclude_unset=True),
         resolved=submission.spec.resolved().model_dump(mode="json"),
         name=submission.spec.name,
+        kind=submission.kind,
     )
     if request is not None:
         idempotency.answer(session, request, job_id)
@@ -65,7 +70,7 @@ def get(session: Session, tenant_id: str, job_id: str) -> JobView:
     row = session.execute(queries.jobs(tenant_id).where(Job.id == job_id)).one_or_none()
     if row is None:
         raise NotFound("There is no such job.")
-    return _view(*row, _scores(session, [row[0]]))
+    return _view(*row, _results(session, [row[0]]))
 
 
 def page(session: Session, tenant_id: str, *, state: JobState | None, limit: int, cursor: str | None) -> JobPage:
@@ -76,10 +81,10 @@ def page(session: Session, tenant_id: str, *, state: JobState | None, limit: int
     if cursor is not None:
         statement = statement.where(older(Job.created_at, Job.id, cursor))
     rows, more = cut(session.execute(statement.limit(limit + 1)).all(), limit)
-    scores = _scores(session, [row[0] for row in rows])
+    results = _results(session, [row[0] for row in rows])
     last = rows[-1][0] if more else None
     return JobPage(
-        data=[_view(*row, scores) for row in rows],
+        data=[_view(*row, results) for row in rows],
         has_more=more,
         next_cursor=encode(Cursor(last.created_at, last.id)) if last else None,
     )
@@ -116,16 +121,19 @@ def _submitted(view: JobView, warnings: list[Remark]) -> SubmittedJob:
     return SubmittedJob(**fields, warnings=warnings)
 
 
-def _scores(session: Session, jobs: list[Job]) -> dict[str, dict[str, dict[str, float]]]:
-    reported = event_queries.of_kinds([job.id for job in jobs if job.last_seq > 1], "reported")
-    return {event.job_id: event.data["scores"] for event in session.scalars(reported)}
+def _results(session: Session, jobs: list[Job]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The newest table and the newest forecast, by job and kind of event."""
+    told = event_queries.of_kinds([job.id for job in jobs if job.last_seq > 1], "reported", "forecasted")
+    return {(event.job_id, event.kind): event.data for event in session.scalars(told)}
 
 
-def _view(job: Job, clock: datetime, place: int | None, scores: dict[str, dict[str, dict[str, float]]]) -> JobView:
+def _view(job: Job, clock: datetime, place: int | None, results: dict[tuple[str, str], dict[str, Any]]) -> JobView:
     beat = job.heartbeat_at
     failure = FailureView(code=job.failure_code, message=job.failure_message or "") if job.failure_code else None
+    forecast = results.get((job.id, "forecasted"))
     return JobView(
         id=job.id,
+        kind=JobKind(job.kind),
         name=job.name,
         metadata=job.spec.get("metadata", {}),
         state=JobState(job.state),
@@ -141,5 +149,6 @@ def _view(job: Job, clock: datetime, place: int | None, scores: dict[str, dict[s
         failure=failure,
         spec=job.spec,
         resolved=job.resolved,
-        scores=scores.get(job.id),
+        scores=results.get((job.id, "reported"), {}).get("scores"),
+        forecast=None if forecast is None else _FORECAST.validate_python(forecast),
     )

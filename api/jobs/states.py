@@ -16,6 +16,13 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class JobKind(StrEnum):
+    """What a job is for: a student, or a forecast by a few steps on a worker's device."""
+
+    DISTILLATION = "distillation"
+    PROBE = "probe"
+
+
 class Requested(StrEnum):
     """What a person has asked of a running job; read in the heartbeat."""
 

@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.core.db import Json, Table, UtcTime, now
-from api.jobs.states import JobState, Requested
+from api.jobs.states import JobKind, JobState, Requested
 
 
 class Job(Table):
@@ -18,6 +18,7 @@ class Job(Table):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint("state IN ('queued','running','paused','succeeded','failed','cancelled')", name="state"),
+        CheckConstraint("kind IN ('distillation','probe')", name="kind"),
         CheckConstraint("requested IN ('none','pause','cancel')", name="requested"),
         Index("ix_jobs_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
         # First come, first served: the next job to claim, and a job's place in the queue.
@@ -29,6 +30,7 @@ class Job(Table):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str | None] = mapped_column(String(120))
+    kind: Mapped[str] = mapped_column(String(16), default=JobKind.DISTILLATION, server_default=JobKind.DISTILLATION)
     # The RunConfig as sent, and with the preset filled in; both are JSON of cpd_engine.config.RunConfig.
     spec: Mapped[dict[str, Any]] = mapped_column(Json)
     resolved: Mapped[dict[str, Any]] = mapped_column(Json)

@@ -16,7 +16,7 @@ from api.core.db import now
 from api.core.errors import JobAlreadyFinished, JobBeingCancelled, NotFound
 from api.jobs.lease import Hold, LeaseLost, holds, lock
 from api.jobs.moves import CANCELLED, End, Failure, broken_off, end, move, record
-from api.jobs.states import TERMINAL, JobState, Outcome, Requested
+from api.jobs.states import TERMINAL, JobKind, JobState, Outcome, Requested
 from api.jobs.tables import Job, JobAttempt
 
 
@@ -29,6 +29,7 @@ class Claim:
     attempt: int
     crashes: int
     losses: int
+    kind: JobKind
     resolved: dict[str, Any]
 
 
@@ -51,9 +52,10 @@ def submit(
     spec: dict[str, Any],
     resolved: dict[str, Any],
     name: str | None = None,
+    kind: JobKind = JobKind.DISTILLATION,
 ) -> None:
     """Insert a queued job and its first event. Wake the bell after the commit."""
-    values = {"id": job_id, "tenant_id": tenant_id, "spec": spec, "resolved": resolved, "name": name}
+    values = {"id": job_id, "tenant_id": tenant_id, "kind": kind, "spec": spec, "resolved": resolved, "name": name}
     session.execute(insert(Job).values(**values, state=JobState.QUEUED, last_seq=1, ring_at=now()))
     data = {"from": None, "to": JobState.QUEUED, "reason": "submitted", "attempt": 0}
     record(session, job_id, seq=1, fence=0, data=data)
@@ -224,6 +226,7 @@ def _claim(session: Session, which: ColumnElement[bool], worker_id: str, lease_s
         attempt=moved.attempt,
         crashes=moved.crashes,
         losses=moved.losses,
+        kind=JobKind(moved.kind),
         resolved=moved.resolved,
     )
 

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from api.jobs.states import TERMINAL, JobState
-from cpd_engine.events import Evaluated, Reported, SealedFile
+from api.jobs.states import TERMINAL, JobKind, JobState
+from cpd_engine.events import Evaluated, Forecasted, Reported, SealedFile
 
 T = TypeVar("T")
 
@@ -97,6 +97,7 @@ class Job(Answer):
     """A job as the service last knew it."""
 
     id: str
+    kind: JobKind = JobKind.DISTILLATION
     name: str | None = None
     metadata: dict[str, str] = {}
     state: JobState
@@ -113,6 +114,7 @@ class Job(Answer):
     spec: dict[str, Any] = {}
     resolved: dict[str, Any] = {}
     scores: dict[str, dict[str, float]] | None = None
+    forecast: Forecasted | None = None
     # Only in the answer to a submission: what the plan warns of.
     warnings: tuple[Remark, ...] = ()
 
@@ -221,7 +223,9 @@ class Cost(Answer):
     teacher_parameters: int | None = None
     student_parameters: int | None = None
     tokens: int
+    tokens_per_s: float | None = None
     memory_bytes: int | None = None
+    cache_bytes: int | None = None
     disk_bytes: int | None = None
     duration_s: float | None = None
     error_factor: float

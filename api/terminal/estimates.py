@@ -8,6 +8,7 @@ from rich.text import Text
 
 from api.remote.answers import Cost, Estimate, Remark
 from api.terminal.figures import count, duration, number, size
+from cpd_engine.events import Forecasted
 
 
 def plan(found: Estimate) -> RenderableType:
@@ -43,6 +44,26 @@ def warnings(found: tuple[Remark, ...]) -> list[Text]:
     return [Text(f"warning: {one.message} ({one.code})", style="yellow") for one in found]
 
 
+def forecast(found: Forecasted) -> RenderableType:
+    """A probe's forecast: what a job takes as a whole, and by phase."""
+    table = Table("phase", "time", "CPU time")
+    for phase in found.phases:
+        table.add_row(phase.phase, duration(phase.duration_s), duration(phase.cpu_s))
+    return Group(Text(_whole(found)), table)
+
+
+def _whole(found: Forecasted) -> str:
+    return (
+        f"about {duration(found.duration_s)} (between {duration(found.least_s)} and {duration(found.most_s)}), "
+        f"{number(found.tokens_per_s, 0)} tokens/s, {size(found.memory_bytes)} of memory, {size(found.disk_bytes)} of disk"
+        f"{_cache(found.cache_bytes)}"
+    )
+
+
+def _cache(size_bytes: int | None) -> str:
+    return f", {size(size_bytes)} for the teacher's states" if size_bytes else ""
+
+
 def costs(found: Cost | None) -> list[Text]:
     """What it takes, and what that rests on; nothing where nothing is known."""
     if found is None:
@@ -53,7 +74,8 @@ def costs(found: Cost | None) -> list[Text]:
     return [
         Text(
             f"about {duration(found.duration_s)} (between {duration(least)} and {duration(most)}), {size(found.memory_bytes)} of memory, "
-            f"{size(found.disk_bytes)} of disk, {count(found.tokens)} tokens"
+            f"{size(found.disk_bytes)} of disk, {count(found.tokens)} tokens at {number(found.tokens_per_s, 0)} a second"
+            f"{_cache(found.cache_bytes)}"
         ),
         Text(f"assumed: {'; '.join(found.assumptions)}", style="dim"),
     ]

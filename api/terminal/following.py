@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 import typer
 
 from api.client import Client
-from api.jobs.states import JobState
+from api.jobs.states import JobKind, JobState
 from api.remote.answers import Event, Job
 from api.remote.trouble import CONFLICT, INTERRUPTED, JOB_FAILED, JOB_STOPPED, Refused
 from api.terminal import tables
+from api.terminal.estimates import forecast
 from api.terminal.output import hint, jsonable, print_json, stdout
 from api.terminal.progress import screen, show_events
-from cpd_engine.events import Reported
+from api.terminal.standing import remark
+from cpd_engine.events import Forecasted, Reported
 
 
 def follow_job(client: Client, job_id: str, *, exit_status: bool, as_json: bool) -> None:
@@ -36,6 +38,24 @@ def follow_job(client: Client, job_id: str, *, exit_status: bool, as_json: bool)
         _conclude(client, job)
     if exit_status:
         raise typer.Exit(exit_code(job.state))
+
+
+def follow_probe(client: Client, job_id: str) -> Forecasted:
+    """Wait for a probe's forecast, what happens meanwhile on stderr. Raises typer.Exit where it ends without one."""
+    try:
+        for event in until_rest(client.follow(job_id), lambda: client.job(job_id).state):
+            line = remark(event.kind, event.data)
+            if line is not None:
+                hint(line)
+    except KeyboardInterrupt:
+        hint(f"detached; the probe goes on. See its forecast later: cpd show {job_id}")
+        raise typer.Exit(INTERRUPTED) from None
+    job = client.job(job_id)
+    if job.state is not JobState.SUCCEEDED or job.forecast is None:
+        if job.failure is not None:
+            hint(f"{job.id} failed: {job.failure.message} ({job.failure.code})")
+        raise typer.Exit(exit_code(job.state) or JOB_FAILED)
+    return job.forecast
 
 
 def exit_code(state: JobState) -> int:
@@ -64,6 +84,10 @@ def _conclude(client: Client, job: Job) -> None:
         return
     if job.state is JobState.PAUSED:
         hint(f"take it up again with: cpd resume {job.id}")
+    if job.kind is JobKind.PROBE:
+        if job.forecast is not None:
+            console.print(forecast(job.forecast))
+        return
     report = _report(client, job)
     if report is not None:
         console.print(tables.scores(report))

@@ -13,12 +13,13 @@ from api.jobs.states import JobState
 from api.remote.answers import Job
 from api.remote.transfer import OnBytes
 from api.terminal import tables
-from api.terminal.estimates import plan
+from api.terminal.estimates import forecast, plan
 from api.terminal.figures import size
-from api.terminal.following import follow_job
+from api.terminal.following import follow_job, follow_probe
 from api.terminal.options import AsJson, Datasets, ExitStatus, JobId, Key, Url, connect
 from api.terminal.output import hint, jsonable, print_json, print_json_list, stderr, stdout
 from api.terminal.specs import Spec, parse_overrides, read_spec
+from cpd_engine.events import to_dict
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A job spec as YAML or JSON.")]
 
@@ -129,12 +130,29 @@ def resume(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = Fa
 
 
 def estimate(
-    recipe: Recipe, dataset: Datasets = None, url: Url = None, key: Key = None, as_json: AsJson = False
+    recipe: Recipe,
+    dataset: Datasets = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Have a worker time a few steps, and wait for what that tells.")
+    ] = False,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Plan a job without running it: steps by epoch, tokens, memory, and every warning."""
+    """Plan a job without running it: steps by epoch, time, memory, the teacher's cache, disk, and every warning."""
     spec = read_spec(recipe, parse_overrides(dataset or ()))
     with connect(url, key) as client:
-        found = client.estimate(spec.with_datasets(_upload(client, spec)))
+        config = spec.with_datasets(_upload(client, spec))
+        if probe:
+            job = client.probe(config)
+            hint(f"{job.id} queued")
+            told = follow_probe(client, job.id)
+            if as_json:
+                print_json({"object": "forecast", "job": job.id, **to_dict(told)})
+            else:
+                stdout().print(forecast(told))
+            return
+        found = client.estimate(config)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

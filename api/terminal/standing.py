@@ -119,6 +119,8 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return "data: " + ", ".join(f"{count(rows)} {split}" for split, rows in data["rows"].items()) + " rows"
         case "planned":
             return f"plan: {count(data['total_iterations'])} optimizer steps over {len(data['epochs'])} epochs"
+        case "forecasted":
+            return _forecast(data)
         case "profile_ready":
             return f"profile: {count(data['samples'])} samples, mean difficulty {number(data['mean'], 3)} ({data['difficulty']})"
         case "teacher_states_planned":
@@ -149,3 +151,11 @@ def _scores(data: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{names.get(name, name)} {number(value, 2)}" for name, value in data["metrics"].items())
     epoch = f" after epoch {data['epoch']}" if data.get("epoch") is not None else ""
     return f"{SUBJECTS.get(data['subject'], data['subject'])}{epoch} on {data['split']}: {scores}"
+
+
+def _forecast(data: Mapping[str, Any]) -> str:
+    least, most = duration(data["least_s"]), duration(data["most_s"])
+    return (
+        f"forecast: {duration(data['duration_s'])} in all (between {least} and {most}), {number(data['tokens_per_s'], 0)} tokens/s, "
+        f"{size(data['memory_bytes'])} of memory"
+    )

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from api.remote.answers import BadRow, Checkpoint, Dataset, Job, Sample
-from api.terminal.figures import count, moment, number, p_value, size
+from api.terminal.figures import count, duration, moment, number, p_value, size
 from api.terminal.standing import SUBJECTS
 from cpd_engine.events import Comparison, Reported
 
@@ -92,6 +92,7 @@ def job_facts(job: Job) -> Table:
     table = Table.grid(padding=(0, 2))
     facts: list[tuple[str, str | Text]] = [
         ("job", job.id),
+        ("kind", job.kind),
         ("name", job.name or "–"),
         ("state", state(job)),
         ("phase", job.phase or "–"),
@@ -101,6 +102,10 @@ def job_facts(job: Job) -> Table:
         ("started", moment(job.started_at)),
         ("finished", moment(job.finished_at)),
     ]
+    if job.forecast is not None:
+        facts.append(
+            ("forecast", f"{duration(job.forecast.duration_s)} in all, {size(job.forecast.memory_bytes)} of memory")
+        )
     if job.failure is not None:
         facts.append(("failure", Text(f"{job.failure.message} ({job.failure.code})", style="red")))
     for name, value in facts:

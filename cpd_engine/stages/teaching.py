@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig
 
 from cpd_engine import checkpoint, difficulty, plan, savings
+from cpd_engine.data.encode import Sample
 from cpd_engine.data.store import lengths
 from cpd_engine.errors import CheckpointCorrupt
 from cpd_engine.events import Phase, Planned, TeacherStatesPlanned
-from cpd_engine.forecast import shape_of
 from cpd_engine.models.decoder import Decoder, vocabulary_size
 from cpd_engine.models.load import load
+from cpd_engine.projection import head_of
 from cpd_engine.scoring import CrossEntropies, cross_entropies
+from cpd_engine.shapes import shape_of
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.shelving import LABEL, Shelf, private_folder, room_for, shelf_of, warn, watch_of
 from cpd_engine.states.choice import Choice, choose, fallen
+from cpd_engine.states.fill import InMemory, fill
 from cpd_engine.states.folder import NoRoom
 from cpd_engine.states.kept import Kept
 from cpd_engine.states.layout import lay_out
 from cpd_engine.states.once import Question, WidthUnexpected
-from cpd_engine.states.records import HiddenRecords, Records
+from cpd_engine.states.records import HiddenRecords, Records, own_head
 from cpd_engine.states.topk import TopKRecords
 from cpd_engine.teacher import KeptTeacher, Teacher, Teaches
 
@@ -54,6 +59,30 @@ class Teaching:
             sums = kept.cross_entropies(samples, report)
         return CrossEntropies(sums=sums, tokens=samples.supervised)
 
+    def expected(self, planned: Planned) -> tuple[Choice, int, bool]:
+        """How the states will be kept, the bytes they take, and whether another job has left them; nothing is told or made.
+
+        A teacher that will have been tuned first is none that another job can have asked.
+        """
+        question = self._question()
+        passes = self._passes(planned)
+        shelf = shelf_of(self._run, self._prepared, self._path, question.records) if passes > 0 else None
+        found = shelf is not None and shelf.cached and self._run.config.teacher_sft is None
+        return self._choice(question, shelf, passes, cached=found), question.form.size_bytes, found
+
+    def ask(self, decoder: Decoder, samples: Sequence[Sample]) -> Tensor:
+        """What would be kept of these samples' supervised tokens, by the teacher's loaded body."""
+        question = self._question(samples)
+        sink = InMemory(question.form.tokens, question.form.width, question.form.dtype)
+        fill(sink, decoder, samples, question.layout, question.records, runtime=self._run.runtime, on_progress=_silent)
+        return sink.rows
+
+    def of(self, decoder: Decoder, samples: Sequence[Sample]) -> Teaches:
+        """A teacher that was asked about these samples alone."""
+        question, rows = self._question(samples), self.ask(decoder, samples)
+        head, device = own_head(head_of(decoder)), self._run.runtime.device
+        return KeptTeacher(Kept(rows, head, samples, question.layout, question.records, device=device))
+
     def close(self) -> None:
         """Let go of what is kept: the memory, or the lock that shields it from eviction."""
         if self._kept is not None:
@@ -73,14 +102,7 @@ class Teaching:
     def _states(self, phase: Phase, planned: Planned, student: Path) -> Kept | None:
         """The kept states, found or made; None where the body is asked at every visit. Chosen and told at the first call."""
         if not self._chosen:
-            samples = self._prepared.samples
-            question = Question(
-                samples=samples,
-                layout=lay_out(samples),
-                records=self._records(),
-                runtime=self._run.runtime,
-                load=self._load,
-            )
+            question = self._question()
             passes = self._passes(planned)
             shelf = shelf_of(self._run, self._prepared, self._path, question.records) if passes > 0 else None
             choice = self._choose(question, shelf, passes, planned, student)
@@ -91,23 +113,22 @@ class Teaching:
             self._chosen = True
         return self._kept
 
+    def _question(self, samples: Sequence[Sample] | None = None) -> Question:
+        """Of all training samples unless some are named."""
+        samples = self._prepared.samples if samples is None else samples
+        return Question(
+            samples=samples,
+            layout=lay_out(samples),
+            records=self._records(),
+            runtime=self._run.runtime,
+            load=self._load,
+        )
+
     def _choose(
         self, question: Question, shelf: Shelf | None, passes: float, planned: Planned, student: Path
     ) -> Choice:
         found = shelf is not None and shelf.cached
-        choice, cached = self._run.fleet.told(
-            (
-                choose(
-                    self._run.config.teacher.cache,
-                    size_bytes=question.form.size_bytes,
-                    passes=passes,
-                    cached=found,
-                    approximate=isinstance(question.records, TopKRecords),
-                    room=room_for(self._run, shelf),
-                ),
-                found,
-            )
-        )
+        choice, cached = self._run.fleet.told((self._choice(question, shelf, passes, cached=found), found))
         if choice.fell_back:
             warn(self._run, choice.reason)
         spent = passes if choice.kept == "off" else float(not cached)
@@ -123,6 +144,16 @@ class Teaching:
             )
         )
         return choice
+
+    def _choice(self, question: Question, shelf: Shelf | None, passes: float, *, cached: bool) -> Choice:
+        return choose(
+            self._run.config.teacher.cache,
+            size_bytes=question.form.size_bytes,
+            passes=passes,
+            cached=cached,
+            approximate=isinstance(question.records, TopKRecords),
+            room=room_for(self._run, shelf),
+        )
 
     def _open(self, question: Question, shelf: Shelf | None, choice: Choice, phase: Phase) -> Kept | None:
         """What was chosen; where the disk or memory turns out not to hold it, what is left, with a warning: never the end of a job."""
@@ -183,3 +214,7 @@ def _weights(path: Path, vocabulary: int) -> savings.Weights | None:
     if shape is None:
         return None
     return savings.Weights(body=shape.layers * shape.layer_parameters, head=vocabulary * shape.hidden)
+
+
+def _silent(done: int, total: int) -> None:
+    """Progress that nobody waits for."""

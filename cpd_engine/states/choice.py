@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpd_engine.config import CacheMode
+from cpd_engine.savings import WORTHWHILE
 
 Kept = Literal["disk", "memory", "off"]
-# A pass spared must pay for writing and reading the states: under this many times fewer passes `auto` keeps none.
-WORTHWHILE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

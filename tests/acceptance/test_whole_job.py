@@ -65,6 +65,25 @@ def test_a_job_is_submitted_watched_scored_downloaded_and_loaded(
     assert service.stop() == 0
 
 
+def test_a_recipe_is_estimated_on_a_worker_before_it_is_run(
+    start: Callable[..., Service], backend: Backend, recipe: Path
+) -> None:
+    service = start(backend)
+    told = service.cpd_json("estimate", recipe, "--probe")
+    assert (told["object"], [phase["phase"] for phase in told["phases"]]) == ("forecast", PHASES)
+    assert told["least_s"] < told["duration_s"] < told["most_s"]
+    shown = service.cpd_json("show", told["job"])
+    assert (shown["kind"], shown["state"], shown["checkpoints"]) == ("probe", "succeeded", [])
+    assert shown["forecast"]["memory_bytes"] == told["memory_bytes"]
+    assert "forecast" in service.cpd("show", told["job"]).stdout
+
+    spec = json.loads(recipe.read_text())
+    recipe.write_text(json.dumps(spec | {"max_length": 8}))
+    failed = service.cpd("estimate", recipe, "--probe")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "invalid_dataset" in failed.stderr
+
+
 def test_a_job_whose_data_cannot_be_used_fails_with_a_code_and_exit_1(
     start: Callable[..., Service], backend: Backend, recipe: Path, tmp_path: Path
 ) -> None:

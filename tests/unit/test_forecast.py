@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from api.jobs.costs import SYNTHETIC_CHARACTERS
-from cpd_engine.config import RunConfig, TinyModel
+from api.jobs.costs import SYNTHETIC_CHARACTERS, SYNTHETIC_RESPONSE_CHARACTERS
+from cpd_engine.config import LoraSpec, RunConfig, TinyModel
 from cpd_engine.data.encode import encode
 from cpd_engine.data.records import Row, read_rows
 from cpd_engine.data.synthetic import synthesize
-from cpd_engine.forecast import forecast, shape_of, tiny_shape, without_layers
+from cpd_engine.forecast import Forecast, forecast, keeps_states
+from cpd_engine.models.decoder import wrap
+from cpd_engine.models.lora import attach_lora
 from cpd_engine.models.tiny import tiny_config, train_tokenizer
 from cpd_engine.plan import plan
+from cpd_engine.shapes import adapter_parameters, shape_of, tiny_shape, without_layers
 
 TEXTS = [f"{row['instruction']} {row['input']} {row['output']}" for row in synthesize(480, 0)["train"]]
 
@@ -70,6 +74,8 @@ def test_a_synthetic_row_is_as_long_as_the_estimate_takes_it_to_be() -> None:
     rows = synthesize(4800, 0)["train"]
     lengths = [len(row["instruction"]) + len(row["input"]) + len(row["output"]) for row in rows]
     assert sum(lengths) / len(lengths) == pytest.approx(SYNTHETIC_CHARACTERS, rel=0.03)
+    responses = [len(row["output"]) for row in rows]
+    assert sum(responses) / len(responses) == pytest.approx(SYNTHETIC_RESPONSE_CHARACTERS, rel=0.1)
 
 
 def test_the_tokens_of_the_demo_s_rows_are_forecast_to_a_tenth() -> None:
@@ -79,7 +85,9 @@ def test_the_tokens_of_the_demo_s_rows_are_forecast_to_a_tenth() -> None:
     encoded = encode(list(read_texts(rows)), tokenizer, template="chat", max_length=512, overlong="drop")
     true = sum(len(sample.input_ids) for sample in encoded.samples)
     planned = plan(spec, samples=len(rows)).planned
-    made = forecast(spec, planned, teacher=None, student=None, characters=SYNTHETIC_CHARACTERS * len(rows))
+    made = forecast(
+        spec, planned, teacher=None, student=None, characters=SYNTHETIC_CHARACTERS * len(rows), response_characters=0
+    )
     visits = planned.total_iterations * planned.batch_size / len(rows)
     assert made.tokens == pytest.approx(true * visits, rel=0.1)
 
@@ -116,6 +124,7 @@ def test_a_job_of_twice_the_epochs_takes_about_twice_the_time_and_the_same_memor
             teacher=teacher,
             student=student,
             characters=400_000,
+            response_characters=100_000,
             flops_per_s=1e10,
         )
         for c in (short, long)
@@ -128,12 +137,96 @@ def test_a_job_of_twice_the_epochs_takes_about_twice_the_time_and_the_same_memor
     assert once.tokens == pytest.approx(2 * 1000 * (400 + 166) / 4)
     assert (
         once.error_factor
-        < forecast(short, plan(short, samples=10).planned, teacher=teacher, student=student, characters=10).error_factor
+        < forecast(
+            short,
+            plan(short, samples=10).planned,
+            teacher=teacher,
+            student=student,
+            characters=10,
+            response_characters=1,
+        ).error_factor
     )
 
 
+TEACHER = shape_of(CONFIGS["llama"] | {"model_type": "llama"})
+STUDENT = shape_of(CONFIGS["gpt2"])
+
+
+def cost(config: RunConfig) -> Forecast:
+    planned = plan(config, samples=1000).planned
+    return forecast(
+        config,
+        planned,
+        teacher=TEACHER,
+        student=STUDENT,
+        characters=400_000,
+        response_characters=100_000,
+        flops_per_s=1e10,
+    )
+
+
+def test_kept_states_take_a_hidden_state_a_supervised_token_and_spare_the_teachers_passes() -> None:
+    kept, anew = cost(small()), cost(small(teacher={"local": "t", "cache": "off"}))
+    assert TEACHER is not None
+    # 100 characters of response in each of 1,000 rows, and an end token.
+    assert kept.cache_bytes == (100_000 / 4 + 1000) * TEACHER.hidden * 4
+    assert anew.cache_bytes == 0
+    assert kept.disk_bytes == anew.disk_bytes + kept.cache_bytes  # type: ignore[operator]  # known for known shapes
+    assert kept.tokens_per_s > anew.tokens_per_s  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"epochs": 1}, False),
+        ({"epochs": 2}, True),
+        ({"epochs": 1, "subset_repeat": 2}, True),
+        ({"preset": "sft"}, False),
+    ],
+)
+def test_states_are_kept_where_samples_are_met_again_under_the_teacher(changes: dict[str, Any], kept: bool) -> None:
+    assert keeps_states(small(**changes)) is kept
+
+
+def test_memory_grows_with_the_micro_batch_and_not_with_the_vocabulary_times_its_tokens() -> None:
+    small_batch, large_batch = (
+        cost(small(optimizer={"batch_size": 64, "micro_batch_tokens": tokens})) for tokens in (512, 4096)
+    )
+    assert small_batch.memory_bytes < large_batch.memory_bytes  # type: ignore[operator]  # known for known shapes
+    assert STUDENT is not None
+    planned = plan(small(), samples=1000).planned
+    narrow, wide = (
+        forecast(
+            small(),
+            planned,
+            teacher=TEACHER,
+            student=replace(STUDENT, vocabulary=vocabulary),
+            characters=400_000,
+            response_characters=100_000,
+        )
+        for vocabulary in (150_000, 300_000)
+    )
+    # Two chunks of logits and the gradient of the head.
+    grown = wide.memory_bytes - narrow.memory_bytes  # type: ignore[operator]
+    assert grown == 4 * 150_000 * (2 * 128 + STUDENT.hidden)
+
+
+def test_an_adapter_is_about_as_large_as_peft_makes_it() -> None:
+    spec = LoraSpec(rank=4)
+    for family, config in CONFIGS.items():
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **config))
+        tokenizer = train_tokenizer(TEXTS, 290)
+        adapted = attach_lora(wrap(model, tokenizer), spec, seed=0)
+        true = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
+        shape = shape_of(config | {"model_type": family})
+        assert shape is not None
+        assert adapter_parameters(shape, spec) == pytest.approx(true, rel=0.25)
+
+
 def test_an_unknown_model_leaves_its_figures_open_and_says_why() -> None:
-    made = forecast(small(), plan(small(), samples=10).planned, teacher=None, student=None, characters=4000)
+    made = forecast(
+        small(), plan(small(), samples=10).planned, teacher=None, student=None, characters=4000, response_characters=400
+    )
     assert made.memory_bytes is None
     assert made.duration_s is None
     assert any("hub" in line for line in made.assumptions)

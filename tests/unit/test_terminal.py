@@ -12,14 +12,24 @@ from rich.console import Console
 from api.jobs.states import JobState
 from api.remote.answers import Event, Job
 from api.remote.trouble import BadInput
-from api.terminal import figures, tables
+from api.terminal import estimates, figures, tables
 from api.terminal.data_commands import examine
 from api.terminal.following import exit_code, until_rest
 from api.terminal.progress import LiveScreen, PlainScreen, show_events
 from api.terminal.specs import parse_overrides, read_spec
 from api.terminal.standing import Standing, advance, remark
 from cpd_engine.data.records import read_rows
-from cpd_engine.events import Comparison, EpochStarted, Measured, PhaseStarted, Progressed, Reported, to_dict
+from cpd_engine.events import (
+    Comparison,
+    EpochStarted,
+    Forecasted,
+    Measured,
+    PhaseForecast,
+    PhaseStarted,
+    Progressed,
+    Reported,
+    to_dict,
+)
 
 RECIPE = """
 teacher: {tiny: gpt2, layers: 4}
@@ -95,6 +105,37 @@ def events(*pairs: tuple[str, dict[str, Any]]) -> list[Event]:
     return [
         Event.model_validate({"seq": seq, "kind": kind, "at": "2026-01-01T00:00:00Z", "data": data})
         for seq, (kind, data) in enumerate(pairs, start=1)
+    ]
+
+
+FORECAST = Forecasted(
+    exact=False,
+    duration_s=600.0,
+    least_s=400.0,
+    most_s=900.0,
+    cpu_s=1100.0,
+    phases=(PhaseForecast(phase="train", duration_s=500.0, cpu_s=950.0),),
+    tokens=1_000_000,
+    tokens_per_s=2000.0,
+    memory_bytes=3 * 10**9,
+    cache_bytes=40 * 10**6,
+    disk_bytes=2 * 10**9,
+    probe_s=5.0,
+)
+
+
+def test_a_forecast_stays_on_the_screen_in_one_line() -> None:
+    line = "forecast: 10:00 in all (between 6:40 and 15:00), 2,000 tokens/s, 3.0 GB of memory"
+    assert remark("forecasted", to_dict(FORECAST)) == line
+
+
+def test_a_probe_s_forecast_is_shown_by_phase() -> None:
+    shown = text_of(estimates.forecast(FORECAST))
+    whole = " ".join(shown.split("\n┏")[0].split())
+    figures_told = "about 10:00 (between 6:40 and 15:00), 2,000 tokens/s, 3.0 GB of memory, 2.0 GB of disk"
+    assert whole == f"{figures_told}, 40 MB for the teacher's states"
+    assert [line.split() for line in shown.splitlines() if "train" in line] == [
+        ["│", "train", "│", "8:20", "│", "15:50", "│"]
     ]
 
 

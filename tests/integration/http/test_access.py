@@ -42,6 +42,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("DELETE", "/v1/datasets/{dataset_id}"): WRITE,
     ("POST", "/v1/jobs"): Call(scope="write", private=False, body=SPEC),
     ("POST", "/v1/jobs/estimate"): Call(scope="read", private=False, body=SPEC),
+    ("POST", "/v1/jobs/probe"): Call(scope="write", private=False, body=SPEC),
     ("GET", "/v1/jobs"): LIST,
     ("GET", "/v1/jobs/{job_id}"): READ,
     ("POST", "/v1/jobs/{job_id}/cancel"): WRITE,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from api.core.db import transaction
 from api.events.tables import JobMetric
 from api.jobs import transitions
 from api.jobs.moves import Failure
+from cpd_engine.events import to_dict
 from tests.backends import TENANT
 from tests.integration.http.api import SPEC, Api, resolved
+from tests.integration.worker.stand_in import FORECAST
 from worker.reaper import Identity, show
 
 
@@ -226,7 +231,44 @@ def test_an_estimate_tells_what_it_costs_and_learns_the_speed_from_a_job_that_su
     assert before["memory_bytes"] > 16 * before["student_parameters"]
     assert after["error_factor"] < before["error_factor"]
     # The training steps at the speed that the job reached, and the scoring before them.
+    assert after["tokens_per_s"] == pytest.approx(2000.0)
+    assert after["cache_bytes"] > 0
     assert 1.0 <= after["duration_s"] * 2000.0 / after["tokens"] < 1.5
+
+
+def test_a_probe_is_a_job_of_its_own_kind_and_ends_with_a_forecast(api: Api) -> None:
+    answer = api.owner.post("/v1/jobs/probe", json=SPEC)
+    probe = api.owner.get(answer.headers["location"]).json()
+    job = api.owner.post("/v1/jobs", json=SPEC).json()
+    assert (answer.status_code, probe["kind"], probe["forecast"], job["kind"]) == (202, "probe", None, "distillation")
+
+    api.succeed(api.claim(probe["id"]))
+    hold = api.claim(job["id"])
+    first, second = (to_dict(forecast) for forecast in (replace(FORECAST, duration_s=70.0), FORECAST))
+    api.say(hold, ("forecasted", first), ("forecasted", second))
+    listed = {one["id"]: one for one in api.owner.get("/v1/jobs").json()["data"]}
+    assert listed[probe["id"]]["state"] == "succeeded"
+    # The newest one, made when more was known.
+    assert listed[job["id"]]["forecast"] == json.loads(json.dumps(second))
+
+
+def test_an_estimate_learns_nothing_from_a_probe(api: Api) -> None:
+    before = api.reader.post("/v1/jobs/estimate", json=SPEC).json()["cost"]
+    probe = api.owner.post("/v1/jobs/probe", json=SPEC).json()["id"]
+    hold = api.claim(probe)
+    with transaction(api.backend.make) as session:
+        session.add(JobMetric(job_id=probe, name="student/tokens_per_s", step=1, value=2000.0))
+        session.flush()
+        transitions.succeed(session, hold)
+    assert api.reader.post("/v1/jobs/estimate", json=SPEC).json()["cost"] == before
+
+
+def test_a_probe_sent_again_is_the_same_one_and_no_distillation(api: Api) -> None:
+    headers = {"idempotency-key": "k-1"}
+    first, again = (api.owner.post("/v1/jobs/probe", json=SPEC, headers=headers).json() for _ in range(2))
+    other = api.owner.post("/v1/jobs", json=SPEC, headers=headers).json()
+    assert first["id"] == again["id"] != other["id"]
+    assert (again["kind"], other["kind"]) == ("probe", "distillation")
 
 
 def test_a_job_s_warnings_come_with_its_answer_and_with_the_replay_of_it(api: Api) -> None:

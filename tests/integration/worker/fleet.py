@@ -22,7 +22,7 @@ from api.core.storage import DirectoryStore
 from api.datasets.tables import Dataset
 from api.events.tables import JobEvent, JobMetric
 from api.jobs import transitions
-from api.jobs.states import TERMINAL, JobState
+from api.jobs.states import TERMINAL, JobKind, JobState
 from api.jobs.tables import Job, JobAttempt
 from api.jobs.transitions import Claim
 from tests.backends import TENANT, Backend
@@ -30,6 +30,11 @@ from tests.deadline import eventually
 from worker.runner import Bench, run_job
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
+SPEC: dict[str, object] = {
+    "teacher": {"tiny": "gpt2"},
+    "student": {"tiny": "gpt2"},
+    "dataset": {"synthetic": {}},
+}
 # Short enough for tests, long enough that a busy machine does not lose a lease by itself.
 TIMES = {
     "lease_s": "3",
@@ -89,19 +94,17 @@ class Fleet:
 
     def submit(self, **metadata: str) -> str:
         """Queue a job whose metadata tell the stand-in what to do."""
-        spec = {
-            "teacher": {"tiny": "gpt2"},
-            "student": {"tiny": "gpt2"},
-            "dataset": {"synthetic": {}},
-            "metadata": metadata,
-        }
-        return self.submit_spec(spec)
+        return self.submit_spec({**SPEC, "metadata": metadata})
 
-    def submit_spec(self, spec: dict[str, object]) -> str:
+    def submit_probe(self, **metadata: str) -> str:
+        """Queue a probe."""
+        return self.submit_spec({**SPEC, "metadata": metadata}, JobKind.PROBE)
+
+    def submit_spec(self, spec: dict[str, object], kind: JobKind = JobKind.DISTILLATION) -> str:
         """Queue a job."""
         job_id = f"job_{uuid4().hex[:16]}"
         with transaction(self.backend.make) as session:
-            transitions.submit(session, job_id=job_id, tenant_id=TENANT, spec=spec, resolved=spec)
+            transitions.submit(session, job_id=job_id, tenant_id=TENANT, spec=spec, resolved=spec, kind=kind)
         return job_id
 
     def dataset(self, content: bytes) -> str:

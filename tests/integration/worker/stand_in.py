@@ -1,4 +1,4 @@
-"""A stand-in for the engine that speaks its protocol without torch: `stand_in.py run SPEC --out DIR --events-fd N --watchdog`.
+"""A stand-in for the engine that speaks its protocol without torch: `stand_in.py run|estimate SPEC --out DIR --events-fd N --watchdog`.
 
 Its "weights" are a chain of hashes, so a run that was broken and resumed shows whether it equals an unbroken one. The job's
 metadata says what it does: `steps`, `every` (checkpoints), `step_s`, and faults:
@@ -31,13 +31,30 @@ from cpd_engine.events import (
     Exported,
     Failed,
     Finished,
+    Forecasted,
     Measured,
     PhaseFinished,
+    PhaseForecast,
     PhaseStarted,
     RunStarted,
     SealedFile,
     Stopped,
     to_json,
+)
+
+FORECAST = Forecasted(
+    exact=True,
+    duration_s=60.0,
+    least_s=50.0,
+    most_s=75.0,
+    cpu_s=100.0,
+    phases=(PhaseForecast(phase="train", duration_s=60.0, cpu_s=100.0),),
+    tokens=1000,
+    tokens_per_s=20.0,
+    memory_bytes=10**9,
+    cache_bytes=10**6,
+    disk_bytes=10**7,
+    probe_s=1.0,
 )
 
 
@@ -53,6 +70,19 @@ class Engine:
 
     def emit(self, event: Event) -> None:
         self.events.write(to_json(event) + "\n")
+
+    def estimate(self) -> int:
+        started = RunStarted(
+            config_sha256="0" * 64, device="cpu", precision="fp32", threads=1, versions={}, resumed=False
+        )
+        self.emit(started)
+        if self.asked.get("fault") == "invalid":
+            self.emit(Failed(code="invalid_dataset", message="3 of 4 rows are bad"))
+            return 20
+        if self.asked.get("fault") != "forget":
+            self.emit(FORECAST)
+        self.emit(Finished(duration_s=1.0))
+        return 0
 
     def run(self) -> int:
         resumed = self.restore()
@@ -214,7 +244,7 @@ def watch() -> NoReturn:
 def main() -> int:
     """Parse the engine's own command line and run."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=["run"])
+    parser.add_argument("command", choices=["run", "estimate"])
     parser.add_argument("spec", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--events-fd", type=int, required=True)
@@ -230,7 +260,7 @@ def main() -> int:
     deaf = "deaf" in config.metadata
     signal.signal(signal.SIGTERM, signal.SIG_IGN if deaf else lambda *_: engine.stop.set())
     threading.Thread(target=watch, daemon=True).start()
-    return engine.run()
+    return engine.run() if arguments.command == "run" else engine.estimate()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -157,6 +157,7 @@ def test_the_command_names_every_input() -> None:
     )
     line = "python -m cpd_engine run s.json --out o --events-fd 7 --watchdog --dataset ds_1=d.jsonl --model-root m --hub-endpoint h"
     assert " ".join(command.arguments(7)) == f"{line} --state-cache c --state-cache-bytes 9"
+    assert replace(command, verb="estimate").arguments(7)[3] == "estimate"
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))

@@ -22,6 +22,27 @@ def test_a_job_runs_to_its_end_and_tells_all_of_it(fleet: Fleet) -> None:
     assert [attempt.outcome for attempt in fleet.attempts(job_id)] == ["succeeded"]
 
 
+def test_a_probe_ends_with_its_forecast_and_leaves_nothing_else(fleet: Fleet) -> None:
+    job_id = fleet.submit_probe()
+    job = fleet.work_here(job_id)
+    assert (job.state, job.phase) == (JobState.SUCCEEDED, None)
+    kinds = [event.kind for event in fleet.events(job_id)]
+    assert kinds == ["state_changed", "state_changed", "run_started", "forecasted", "finished", "state_changed"]
+    assert fleet.artifacts(job_id) == []
+
+
+def test_a_probe_without_a_forecast_is_no_success(fleet: Fleet) -> None:
+    job_id = fleet.submit_probe(fault="forget")
+    job = fleet.work_here(job_id)
+    assert (job.state, job.failure_code) == (JobState.FAILED, "engine_crash_loop")
+    assert job.attempt > 1
+
+
+def test_a_probe_fails_as_its_run_would(fleet: Fleet) -> None:
+    job = fleet.work_here(fleet.submit_probe(fault="invalid"))
+    assert (job.state, job.failure_code) == (JobState.FAILED, "invalid_dataset")
+
+
 def test_what_is_sealed_is_in_the_store_and_only_what_is_retained_stays(fleet: Fleet) -> None:
     job_id = fleet.submit(steps="20", step_s="0.05")
     fleet.work_here(job_id)

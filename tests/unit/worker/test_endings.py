@@ -17,7 +17,7 @@ FAILED = Failed(code="diverged", message="the loss is NaN at step 7")
 
 
 def judged(**facts: Any) -> Ending:
-    usual = {"said": None, "asked": False, "silent_s": None, "exported": True, "last_words": ""}
+    usual = {"said": None, "asked": False, "silent_s": None, "kept": True, "last_words": ""}
     return verdict(**(usual | facts))
 
 
@@ -26,11 +26,11 @@ def code(ending: Ending) -> str:
     return ending.failure.code
 
 
-def test_success_takes_the_last_word_the_exit_code_and_the_export() -> None:
+def test_success_takes_the_last_word_the_exit_code_and_what_the_job_is_for() -> None:
     assert judged(returncode=0, said=FINISHED) == Succeeded()
     assert isinstance(judged(returncode=0, said=None), Crashed)
     assert isinstance(judged(returncode=1, said=FINISHED), Crashed)
-    assert isinstance(judged(returncode=0, said=FINISHED, exported=False), Crashed)
+    assert isinstance(judged(returncode=0, said=FINISHED, kept=False), Crashed)
 
 
 def test_a_run_that_finishes_while_it_is_asked_to_stop_has_finished() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import OperationalError
 
 from api.jobs.lease import Hold, LeaseLost
-from api.jobs.states import Requested
+from api.jobs.states import JobKind, Requested
 from api.jobs.transitions import Claim
 from tests.deadline import eventually
 from worker.lease import Lease, LeaseTimes
@@ -129,7 +129,7 @@ def test_nothing_is_reaped_for_a_while_after_the_database_was_silent() -> None:
 
 def claimed(job_id: str) -> Claim:
     return Claim(
-        hold=Hold(job_id=job_id, fence=1), tenant_id="ten", attempt=1, crashes=0, losses=0, resolved={}
+        hold=Hold(job_id=job_id, fence=1), tenant_id="ten", attempt=1, crashes=0, losses=0, kind=JobKind.DISTILLATION, resolved={}
     )  # fmt: skip
 
 

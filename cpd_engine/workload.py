@@ -1,0 +1,264 @@
+"""What a run will do, counted before it does it: steps, batches, answers and sealed bytes by phase. Pure and torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpd_engine.config import RunConfig, StudentFromTeacher
+from cpd_engine.difficulty import needs_teacher
+from cpd_engine.events import Phase, Planned
+from cpd_engine.plan import schedule
+from cpd_engine.timing import Amount, Line, Seconds, answering
+
+# `tune`: a step of the teacher's own fine-tuning; `distil`: a step of the student with the teacher's body in it, `distil_kept` with
+# states that were kept; `plain`: a step on cross-entropy alone; `teach`: the teacher's body over samples, to keep its states.
+Kind = Literal[
+    "load_teacher",
+    "load_student",
+    "tune",
+    "teach",
+    "distil",
+    "distil_kept",
+    "plain",
+    "score_teacher",
+    "score_student",
+    "answer_teacher",
+    "answer_student",
+    "seal",
+]
+# Where the student learns, and its twin.
+STEPS = frozenset[Kind]({"distil", "distil_kept", "plain"})
+# Tokens that are scored together, as in cpd_engine.scoring.
+BATCH_TOKENS = 8192
+# Samples on which the influence of layers is measured before some are taken out, as in cpd_engine.stages.profiling.
+INFLUENCE_SAMPLES = 128
+# AdamW keeps two moments beside each weight, all float32.
+STATE_BYTES = 12
+WEIGHT_BYTES = 4
+# Batches drawn to choose the telling ones from.
+_POOL = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """Of samples, by index: tokens [N], and how many of them are supervised [N]."""
+
+    tokens: NDArray[np.int64]
+    supervised: NDArray[np.int64]
+
+    def whole(self, pieces: float) -> Amount:
+        """All samples once, in `pieces` steps or batches."""
+        return Amount(pieces=pieces, units=float(self.tokens.sum()), others=float(self.supervised.sum()))
+
+    @property
+    def scoring(self) -> Amount:
+        """All samples scored once."""
+        return self.whole(-(-int(self.tokens.sum()) // BATCH_TOKENS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """Rows that are answered and scored: prompt lengths, and the decoding steps that the reference answers take, end token included."""
+
+    lengths: Lengths
+    prompts: tuple[int, ...]
+    references: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the plan is laid over. `order`: sample indices from easy to hard, or None before the profile.
+
+    `said`: decoding steps of a typical answer by the teacher and the student as they came, None where they will have been trained
+    by then; `trained_bytes`: of what the student's optimizer moves (the adapter alone with LoRA); `kept`: the teacher's states are
+    made once, at the first need of them, or were `found` where another job had left them.
+    """
+
+    train: Lengths
+    order: NDArray[np.int64] | None
+    validation: Questions
+    test: Questions
+    validations: int
+    teacher_bytes: int
+    student_bytes: int
+    trained_bytes: int
+    teacher_said: int | None
+    student_said: int | None
+    kept: bool
+    found: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One kind of work in one phase."""
+
+    phase: Phase
+    kind: Kind
+    amount: Amount
+
+
+def telling_batches(
+    tokens: NDArray[np.int64], batch_size: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], ...]:
+    """Sample indices of steps that tell what any step takes: of some drawn batches the one with the fewest tokens, the middle one and
+    the one with the most, and this one again with the longest sample of all in it, which is the most that memory must hold.
+    """
+    size = min(batch_size, len(tokens))
+    drawn = [generator.permutation(len(tokens))[:size] for _ in range(_POOL)]
+    drawn.sort(key=lambda batch: int(tokens[batch].sum()))
+    largest = drawn[-1]
+    longest = int(tokens.argmax())
+    stretched = largest if longest in largest else np.append(largest[np.argsort(tokens[largest])][1:], longest)
+    return drawn[0], drawn[_POOL // 2], largest, stretched
+
+
+def tasks(config: RunConfig, planned: Planned, facts: Facts) -> tuple[Task, ...]:
+    """Everything that a resolved config has still to do once its data are prepared."""
+    return (
+        *_tuning(config, facts),
+        *_profiling(config, facts),
+        *_training(config, planned, facts),
+        *_evaluating(config, facts),
+        _sealing("export", facts.student_bytes),
+    )
+
+
+def spent(work: Sequence[Task], lines: Mapping[Kind, Line]) -> dict[Phase, Seconds]:
+    """What each phase takes at these speeds."""
+    found: dict[Phase, Seconds] = {}
+    for task in work:
+        found[task.phase] = found.get(task.phase, Seconds()) + lines[task.kind].of(task.amount)
+    return found
+
+
+def student_steps(config: RunConfig, planned: Planned, facts: Facts) -> dict[Kind, Amount]:
+    """The student's optimizer steps by kind, over all epochs."""
+    found: dict[Kind, Amount] = {}
+    tokens, supervised = (_cumulative(of, facts.order) for of in (facts.train.tokens, facts.train.supervised))
+    for epoch, distils in zip(planned.epochs, schedule(config).distils, strict=True):
+        kind: Kind = ("distil_kept" if facts.kept else "distil") if distils else "plain"
+        at, repeat = epoch.subset_size - 1, config.subset_repeat or 1
+        amount = Amount(pieces=epoch.iterations, units=repeat * tokens[at], others=repeat * supervised[at])
+        found[kind] = found.get(kind, Amount()) + amount
+    return found
+
+
+def _cumulative(of: NDArray[np.int64], order: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Sums over the k easiest samples; without an order those of k average ones."""
+    if order is None:
+        return np.arange(1, len(of) + 1, dtype=np.float64) * float(of.mean())
+    return np.cumsum(of[order], dtype=np.float64)
+
+
+def _tuning(config: RunConfig, facts: Facts) -> Iterator[Task]:
+    spec = config.teacher_sft
+    if spec is None:
+        return
+    steps = spec.epochs * -(-len(facts.train.tokens) // spec.optimizer.batch_size)
+    yield _loading("teacher_sft", "load_teacher")
+    one = facts.train.whole(0.0)
+    yield Task(
+        phase="teacher_sft",
+        kind="tune",
+        amount=Amount(pieces=steps, units=spec.epochs * one.units, others=spec.epochs * one.others),
+    )
+    yield from _saving(config, "teacher_sft", steps, facts.teacher_bytes)
+    yield _sealing("teacher_sft", facts.teacher_bytes)
+
+
+def _profiling(config: RunConfig, facts: Facts) -> Iterator[Task]:
+    if isinstance(config.student, StudentFromTeacher):
+        yield _loading("profile", "load_teacher")
+        share = min(1.0, INFLUENCE_SAMPLES / len(facts.train.tokens))
+        yield Task(phase="profile", kind="score_teacher", amount=facts.train.scoring * share)
+        yield _sealing("profile", facts.student_bytes)
+    yield _loading("profile", "load_student")
+    yield Task(phase="profile", kind="score_student", amount=facts.train.scoring)
+    if needs_teacher(config.difficulty or "ce_mean"):
+        # Kept states give the teacher's scores as well, but for its head.
+        heads = replace(facts.train.scoring, units=0.0)
+        if facts.kept and not facts.found:
+            yield from _asking("profile", facts)
+        elif not facts.kept:
+            yield _loading("profile", "load_teacher")
+        scoring = heads if facts.kept else facts.train.scoring
+        yield Task(phase="profile", kind="score_teacher", amount=scoring)
+
+
+def _training(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:
+    steps = student_steps(config, planned, facts)
+    if "distil" in steps:
+        yield _loading("train", "load_teacher")
+    elif "distil_kept" in steps and not facts.found and not needs_teacher(config.difficulty or "ce_mean"):
+        yield from _asking("train", facts)
+    for kind, amount in steps.items():
+        yield Task(phase="train", kind=kind, amount=amount)
+    yield from _beside_the_steps(config, planned, facts)
+    for _ in config.evaluation.baselines:
+        whole = facts.train.whole(0.0)
+        # The twin goes through all samples, whatever the subsets were, for as many steps.
+        share = planned.total_iterations * planned.batch_size / len(facts.train.tokens)
+        amount = Amount(pieces=planned.total_iterations, units=share * whole.units, others=share * whole.others)
+        yield Task(phase="train", kind="plain", amount=amount)
+        yield from _beside_the_steps(config, planned, facts)
+
+
+def _asking(phase: Phase, facts: Facts) -> Iterator[Task]:
+    """The teacher's body over all samples, for states to keep."""
+    yield _loading(phase, "load_teacher")
+    yield Task(phase=phase, kind="teach", amount=facts.train.scoring)
+
+
+def _beside_the_steps(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:
+    """Loading, validation and sealing of one training of the student."""
+    yield _loading("train", "load_student")
+    if facts.validation.prompts:
+        yield Task(phase="train", kind="score_student", amount=facts.validation.lengths.scoring * facts.validations)
+        if config.evaluation.validation_metric != "ce":
+            answers = _answers(config, facts.validation, None) * facts.validations
+            yield Task(phase="train", kind="answer_student", amount=answers)
+        yield Task(
+            phase="train",
+            kind="seal",
+            amount=Amount(pieces=facts.validations, units=facts.validations * facts.trained_bytes),
+        )
+    yield from _saving(config, "train", planned.total_iterations, facts.trained_bytes)
+    yield _sealing("train", facts.student_bytes)
+
+
+def _evaluating(config: RunConfig, facts: Facts) -> Iterator[Task]:
+    trained = 1 + len(config.evaluation.baselines)
+    yield _loading("evaluate", "load_teacher")
+    yield Task(phase="evaluate", kind="score_teacher", amount=facts.test.lengths.scoring)
+    yield Task(phase="evaluate", kind="answer_teacher", amount=_answers(config, facts.test, facts.teacher_said))
+    yield Task(phase="evaluate", kind="load_student", amount=Amount(pieces=1 + trained))
+    yield Task(phase="evaluate", kind="score_student", amount=facts.test.lengths.scoring * (1 + trained))
+    yield Task(phase="evaluate", kind="answer_student", amount=_answers(config, facts.test, facts.student_said))
+    yield Task(phase="evaluate", kind="answer_student", amount=_answers(config, facts.test, None) * trained)
+
+
+def _answers(config: RunConfig, asked: Questions, said: int | None) -> Amount:
+    """Answers of `said` decoding steps each, or as long as the references are."""
+    most = config.evaluation.generation.max_new_tokens
+    steps = [min(most, reference if said is None else said) for reference in asked.references]
+    return answering(asked.prompts, steps, config.evaluation.generation.batch_size)
+
+
+def _loading(phase: Phase, kind: Kind) -> Task:
+    return Task(phase=phase, kind=kind, amount=Amount(pieces=1))
+
+
+def _sealing(phase: Phase, size_bytes: int) -> Task:
+    return Task(phase=phase, kind="seal", amount=Amount(pieces=1, units=size_bytes))
+
+
+def _saving(config: RunConfig, phase: Phase, steps: int, weight_bytes: int) -> Iterator[Task]:
+    """The training states that are sealed on the way."""
+    saves = steps // config.checkpoints.every_steps
+    size = saves * weight_bytes * STATE_BYTES / WEIGHT_BYTES
+    yield Task(phase=phase, kind="seal", amount=Amount(pieces=saves, units=size))
