@@ -17,10 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 # A batch of answers drops the rows that are done once they are this share of it; see cpd_engine.generate.
 _COMPACT_AT = 0.25
+# Batches drawn to choose the telling ones from.
+_POOL = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +123,18 @@ def _rows_in_steps(ends: Sequence[int]) -> int:
         if len(ends) - done <= (1.0 - _COMPACT_AT) * rows:
             rows = len(ends) - done
     return total
+
+
+def telling_batches(
+    tokens: NDArray[np.int64], batch_size: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], ...]:
+    """Sample indices of steps that tell what any step takes: of some drawn batches the one with the fewest tokens, the middle one and
+    the one with the most, and this one again with the longest sample of all in it, which is the most that memory must hold.
+    """
+    size = min(batch_size, len(tokens))
+    drawn = [generator.permutation(len(tokens))[:size] for _ in range(_POOL)]
+    drawn.sort(key=lambda batch: int(tokens[batch].sum()))
+    largest = drawn[-1]
+    longest = int(tokens.argmax())
+    stretched = largest if longest in largest else np.append(largest[np.argsort(tokens[largest])][1:], longest)
+    return drawn[0], drawn[_POOL // 2], largest, stretched

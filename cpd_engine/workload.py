@@ -40,8 +40,6 @@ INFLUENCE_SAMPLES = 128
 # AdamW keeps two moments beside each weight, all float32.
 STATE_BYTES = 12
 WEIGHT_BYTES = 4
-# Batches drawn to choose the telling ones from.
-_POOL = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +98,6 @@ class Task:
     phase: Phase
     kind: Kind
     amount: Amount
-
-
-def telling_batches(
-    tokens: NDArray[np.int64], batch_size: int, generator: np.random.Generator
-) -> tuple[NDArray[np.int64], ...]:
-    """Sample indices of steps that tell what any step takes: of some drawn batches the one with the fewest tokens, the middle one and
-    the one with the most, and this one again with the longest sample of all in it, which is the most that memory must hold.
-    """
-    size = min(batch_size, len(tokens))
-    drawn = [generator.permutation(len(tokens))[:size] for _ in range(_POOL)]
-    drawn.sort(key=lambda batch: int(tokens[batch].sum()))
-    largest = drawn[-1]
-    longest = int(tokens.argmax())
-    stretched = largest if longest in largest else np.append(largest[np.argsort(tokens[largest])][1:], longest)
-    return drawn[0], drawn[_POOL // 2], largest, stretched
 
 
 def tasks(config: RunConfig, planned: Planned, facts: Facts) -> tuple[Task, ...]:

@@ -164,8 +164,7 @@ def crash(session: Session, hold: Hold, failure: Failure, *, budget: int, delay_
     """
     held = lock(session, hold)
     crashes = held.crashes + 1
-    spent = crashes >= budget
-    ending = broken_off(held, failure, Outcome.CRASHED, spent=spent, delay_s=delay_s, crashes=crashes)
+    ending = broken_off(held, failure, Outcome.CRASHED, spent=crashes >= budget, delay_s=delay_s, crashes=crashes)
     return end(session, hold, held, ending)
 
 
@@ -218,8 +217,7 @@ def _claim(session: Session, which: ColumnElement[bool], worker_id: str, lease_s
     )
     if moved is None:
         return None
-    values = {"job_id": moved.job_id, "fence": moved.fence, "worker_id": worker_id}
-    session.execute(insert(JobAttempt).values(**values))
+    session.execute(insert(JobAttempt).values(job_id=moved.job_id, fence=moved.fence, worker_id=worker_id))
     return Claim(
         hold=Hold(job_id=moved.job_id, fence=moved.fence),
         tenant_id=moved.tenant_id,

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = [row for recipe in arguments.recipes for row in compare(recipe)]
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+        file.write(
+            f"# {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}\n"
+        )
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         writer.writerows(rows)

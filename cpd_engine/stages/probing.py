@@ -32,8 +32,8 @@ from cpd_engine.stages.sealing import time_sealing
 from cpd_engine.stages.teaching import Teaching
 from cpd_engine.stopwatch import Stopwatch
 from cpd_engine.teacher import Teacher, Teaches
-from cpd_engine.timing import Amount, Line, Seconds
-from cpd_engine.workload import BATCH_TOKENS, WEIGHT_BYTES, Kind, telling_batches
+from cpd_engine.timing import Amount, Line, Seconds, telling_batches
+from cpd_engine.workload import BATCH_TOKENS, WEIGHT_BYTES, Kind
 
 # Samples scored together: the first few to warm up.
 _SCORED = (8, 8, 48, 16)
