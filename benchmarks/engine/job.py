@@ -122,6 +122,8 @@ def recipe(cache: str, *, epochs: int, threads: int) -> dict[str, Any]:
         "student": {**tiny, "layers": 3, "hidden": 128, "seed": 1},
         "dataset": {"train": "train.jsonl", "test": "test.jsonl", "validation_fraction": 0.0},
         "preset": "cpd",
+        # Fresh weights find all rows about equally hard, where `calibrated` would train on one batch until the last epoch.
+        "curriculum": "calibrated_affine",
         "epochs": epochs,
         "max_length": PAIR.max_length,
         "overlong": "truncate_response",

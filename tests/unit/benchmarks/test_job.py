@@ -53,7 +53,7 @@ def test_the_rows_are_as_long_as_dolly_in_words(tmp_path: Path) -> None:
 def test_the_recipe_is_one_that_the_engine_takes(cache: str) -> None:
     config = RunConfig.model_validate(recipe(cache, epochs=20, threads=1))
 
-    assert config.resolved().curriculum == "calibrated"
+    assert config.resolved().curriculum == "calibrated_affine"
 
 
 def test_a_kept_teacher_saves_its_body_at_every_visit_but_one() -> None:
