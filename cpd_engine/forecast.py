@@ -35,7 +35,7 @@ TINY_CHAT_TOKENS = 3
 # Activations kept per layer and token for backward, in multiples of the hidden size (attention, MLP, norms).
 ACTIVATIONS_PER_LAYER = 34
 # Supervised tokens whose logits exist at a time, and tokens that are scored together.
-CHUNK_TOKENS = 128
+CHUNK_TOKENS = 256
 SCORED_TOKENS = 8192
 # Enough samples for the shares of a plan.
 _NOMINAL_SAMPLES = 1000

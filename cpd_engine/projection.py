@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from cpd_engine.models.decoder import Decoder
 
-# On a CPU a product with few rows is fastest against some 512 rows of the head at a time (60-90 GFLOP/s where the whole product
-# reaches 40-55, measured on AVX2), 128 tokens fill it, and 8 rows of logits at a time keep element-wise work in the cache.
-_BLOCK_IDS = 512
-_CHUNK_TOKENS = 128
+# On a CPU a product with few rows is fastest against some hundred rows of the head at a time (60-90 GFLOP/s where the whole product
+# reaches 40-55, measured on AVX2), 256 tokens fill it, and 8 rows of logits at a time keep element-wise work in the cache.
+_BLOCK_IDS = 256
+_CHUNK_TOKENS = 256
 _TILE_TOKENS = 8
 # Elsewhere a chunk's logits take at most so many numbers, and a tile is the whole chunk: launches cost, caches do not.
 _CHUNK_NUMBERS = 2**25

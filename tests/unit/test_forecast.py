@@ -208,7 +208,7 @@ def test_memory_grows_with_the_micro_batch_and_not_with_the_vocabulary_times_its
     )
     # Two chunks of logits and the gradient of the head.
     grown = wide.memory_bytes - narrow.memory_bytes  # type: ignore[operator]
-    assert grown == 4 * 150_000 * (2 * 128 + STUDENT.hidden)
+    assert grown == 4 * 150_000 * (2 * 256 + STUDENT.hidden)
 
 
 def test_an_adapter_is_about_as_large_as_peft_makes_it() -> None:

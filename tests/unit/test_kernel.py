@@ -22,7 +22,7 @@ from cpd_engine.projection import Head, Workspace
 # Ids beyond one block of them; token counts of no chunk, a whole one, and more than two with a rest that is no whole tile either.
 STUDENT, TEACHER, VOCABULARY, PADDED = 12, 20, 531, 540
 TOKENS = 37
-COUNTS = (1, 128, 301)
+COUNTS = (1, 256, 525)
 # Every divergence, abkd with each of its limits.
 EVERY: list[tuple[str, dict[str, float]]] = [
     ("kld", {}),
