@@ -41,6 +41,11 @@ def _config(folder: Path, *, cache: str, top_k: int | None = None, **changes: An
     return RunConfig.model_validate_json(recipe(folder, **changes).read_text())
 
 
+def _bodies() -> list[object]:
+    """Every model of the teacher's kind that is in memory."""
+    return [thing for thing in gc.get_objects() if type(thing) is LlamaForCausalLM]
+
+
 class Ran:
     """A run in this process, what it told, and whether a body of the teacher's kind was in memory at every student's step."""
 
@@ -49,6 +54,9 @@ class Ran:
         self.bodies: list[int] = []
         self._full = full
         self._stop_at = stop_at
+        # What other tests of this process have left alive, such as one that failed, is not of this run.
+        gc.collect()
+        self._before = {id(thing) for thing in _bodies()}
         try:
             pipeline.run(config, inputs=inputs, out=out, emit=self._hear, should_stop=self._stopping)
         except StopRequested:
@@ -57,7 +65,7 @@ class Ran:
     def _hear(self, event: Event) -> None:
         self.events.append(json.loads(json.dumps(to_dict(event))))
         if isinstance(event, Measured) and event.trained == "student":
-            self.bodies.append(sum(type(thing) is LlamaForCausalLM for thing in gc.get_objects()))
+            self.bodies.append(sum(id(body) not in self._before for body in _bodies()))
         if self._full and isinstance(event, Progressed) and event.label == "states of the teacher":
             self._full = False
             raise OSError(errno.ENOSPC, "No space left on device")
