@@ -120,7 +120,7 @@ class _Tiles:
 
         `known` of the teacher: its logits over tau [C, V], which are overwritten, or its top k.
         """
-        rows = tile_tokens(z_CV.device, len(z_CV))
+        rows = tile_tokens(z_CV.device, z_CV.shape[1], len(z_CV))
         for start in range(0, len(z_CV), rows):
             tile = slice(start, start + rows)
             part = known.part(tile) if isinstance(known, TopK) else known[tile] if known is not None else None
@@ -142,10 +142,10 @@ class _Tiles:
                 found_R, slope_RV = self._slope(known, scaled_RV, q_RV, log_q_RV)
             kd_R.copy_(found_R)
         if known is None or tau != 1.0:
-            _softmax(z_RV, -1, False, out=q_RV)
-            # log Z from the likeliest id, whose probability is never small: log Z = z − log q there.
-            log_z_R = z_RV.amax(-1).sub_(q_RV.amax(-1).log_())
-            torch.sub(log_z_R, z_RV.gather(1, targets_R[:, None])[:, 0], out=ce_R)
+            log_q_RV = _log_softmax(z_RV, -1, False, out=q_RV)
+            ce_R.copy_(log_q_RV.gather(1, targets_R[:, None])[:, 0]).neg_()
+            if self._differentiate:
+                q_RV.exp_()
         if self._differentiate:
             self._gradient(z_RV, targets_R, q_RV, slope_RV)
 

@@ -113,9 +113,9 @@ def bdl(tile: Tile, *, lam: float = 0.9) -> Slope:
 
 def pmtd(tile: Tile, *, t: float, detach: bool = False) -> Slope:
     """With m = tq + (1−t)p: f = (m/q) log(m/q), g = t log(m/q) − (1−t)r; with the target detached g = −(1−t)r."""
-    log_ratio = tile.mix(1.0 - t).log_().sub_(tile.log_q)
-    of_q, of_p = _dot(tile.q, log_ratio), _dot(tile.p, log_ratio)
-    found = t * of_q + (1.0 - t) * of_p
+    m = tile.mix(1.0 - t)
+    log_ratio = torch.log(m, out=tile.scratch).sub_(tile.log_q)
+    found = _dot(m, log_ratio)
     if detach:
         return found, tile.p.mul_(t - 1.0)
     return found, log_ratio.mul_(tile.q).mul_(t).sub_(tile.p, alpha=1.0 - t)

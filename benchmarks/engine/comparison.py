@@ -46,6 +46,7 @@ class Measured:
     tokens: int
     supervised: int
     cpu_s: float
+    system_s: float
     wall_s: float
     added_bytes: int
     useful_flops: int
@@ -112,6 +113,7 @@ def measure(name: str, setting: Setting) -> Measured:
         tokens=sum(len(sample.input_ids) for sample in drawn),
         supervised=sum(sample.supervised for sample in drawn),
         cpu_s=meter.cost.cpu_s,
+        system_s=meter.cost.system_s,
         wall_s=meter.cost.wall_s,
         added_bytes=meter.cost.added_bytes,
         useful_flops=useful,

@@ -44,6 +44,7 @@ class Row:
     tokens: int
     supervised: int
     cpu_s: float
+    system_s: float
     wall_s: float
     added_mb: float
     useful_gflop: float
@@ -101,6 +102,7 @@ def _row(same: list[Measured], every: dict[tuple[str, str, str], list[Measured]]
         tokens=best.tokens,
         supervised=best.supervised,
         cpu_s=round(best.cpu_s, 3),
+        system_s=round(best.system_s, 3),
         wall_s=round(best.wall_s, 3),
         added_mb=round(max(one.added_bytes for one in same) / 1e6, 1),
         useful_gflop=round(best.useful_flops / 1e9, 2),
@@ -127,8 +129,8 @@ def write(path: Path, found: Sequence[Row] | Sequence[JobRow], conditions: Condi
 def table(found: Sequence[Row]) -> str:
     """Markdown: CPU seconds with their ratio to the peer and to the padded loop, memory, share of the GEMM peak, difference."""
     lines = [
-        "| pair | batches | variant | CPU s | × TRL | × padded | added MB | TRL's / it | of GEMM peak | difference |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| pair | batches | variant | CPU s | of it system | × TRL | × padded | added MB | TRL's / it | of GEMM peak | difference |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found:
         peer, padded = _beside(found, row, ("trl",)), _beside(found, row, ("padded", "score_padded"))
@@ -137,6 +139,7 @@ def table(found: Sequence[Row]) -> str:
             row.order,
             row.variant,
             f"{row.cpu_s:.2f}",
+            f"{row.system_s:.1f}",
             _ratio(peer, row, "cpu_s"),
             _ratio(padded, row, "cpu_s"),
             f"{row.added_mb:,.0f}",

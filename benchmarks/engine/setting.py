@@ -36,7 +36,7 @@ class Setting:
     order: Order
     steps: int
     threads: int
-    # Of weights, lengths and ids. With 1, as many padded tokens a real one in batches of 8 as Dolly's rows have: 2.08.
+    # Of weights, lengths and ids.
     seed: int = 1
 
     def drawn(self) -> list[Sample]:

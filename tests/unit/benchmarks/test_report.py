@@ -29,6 +29,7 @@ def _measured(
         tokens=4000,
         supervised=2000,
         cpu_s=cpu_s,
+        system_s=0.0,
         wall_s=cpu_s,
         added_bytes=added_bytes,
         useful_flops=10**11,
@@ -64,7 +65,7 @@ def test_ratios_are_taken_within_a_setting() -> None:
 
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(rows(measured)).splitlines()[2:]]
 
-    ratios = {(cells[1], cells[2]): cells[4:6] + cells[7:8] for cells in lines}
+    ratios = {(cells[1], cells[2]): cells[5:7] + cells[8:9] for cells in lines}
     assert ratios["random", "cpd"] == ["6.0", "8.0", "12.0"]
     assert ratios["sorted", "cpd"] == ["3.0", "–", "1.0"]
     assert ratios["sorted", "score_cpd"] == ["–", "–", "–"]
