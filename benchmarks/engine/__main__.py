@@ -91,11 +91,14 @@ def check(*, record: bool) -> int:
 
 def compare_jobs(asked: argparse.Namespace) -> None:
     """The whole job with and without kept states: print both and their ratio, keep the CSV."""
-    costs = [
-        JobCost(**measured_apart(["job-once", "--cache", cache, "--epochs", str(asked.epochs)], asked.threads))
-        for cache in ("off", asked.cache)
-    ]
-    print(job_table(*costs))
+    costs: list[JobCost] = []
+    for curriculum in job.CURRICULA:
+        words = ["job-once", "--curriculum", curriculum, "--epochs", str(asked.epochs)]
+        off, kept = (
+            JobCost(**measured_apart([*words, "--cache", cache], asked.threads)) for cache in ("off", asked.cache)
+        )
+        print(job_table(off, kept), flush=True)
+        costs += [off, kept]
     write(asked.out, [JobRow.of(cost) for cost in costs], conditions(datetime.now(UTC)))
     print(f"kept in {asked.out}")
 
@@ -103,7 +106,9 @@ def compare_jobs(asked: argparse.Namespace) -> None:
 def run_job(asked: argparse.Namespace) -> JobCost:
     """One of them, in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        return job.run(asked.cache, Path(folder), epochs=asked.epochs, threads=asked.threads)
+        return job.run(
+            asked.cache, Path(folder), curriculum=asked.curriculum, epochs=asked.epochs, threads=asked.threads
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     jobs = commands.add_parser("job", help="a whole job with the teacher's states kept and without")
     jobs.add_argument("--out", type=Path, default=RESULTS / "job.csv")
     once = commands.add_parser("job-once", help="one such job in this process")
+    once.add_argument("--curriculum", choices=job.CURRICULA, required=True)
     once.add_argument("--out", type=Path, required=True)
     for command in (jobs, once):
         command.add_argument("--cache", choices=("off", "memory", "disk"), default="memory")

@@ -58,6 +58,7 @@ class JobRow:
     """CPU seconds of a whole job by phase, as they are kept."""
 
     cache: str
+    curriculum: str
     samples: int
     visits: int
     prepare_cpu_s: float
@@ -73,6 +74,7 @@ class JobRow:
         phases = {f"{phase}_cpu_s": round(spent, 3) for phase, spent in cost.cpu_s.items()}
         return cls(
             cache=cost.cache,
+            curriculum=cost.curriculum,
             samples=cost.samples,
             visits=cost.visits,
             total_cpu_s=round(cost.total_cpu_s, 3),
@@ -153,7 +155,7 @@ def table(found: Sequence[Row]) -> str:
 
 def job_table(off: JobCost, kept: JobCost) -> str:
     """Markdown: phases and the whole, without and with kept states, and what the ratio of training would be by arithmetic."""
-    lines = ["| CPU s | cache off | kept | ratio |", "|---|---|---|---|"]
+    lines = [f"| CPU s, `{off.curriculum}` | cache off | kept | ratio |", "|---|---|---|---|"]
     spent = [(phase, off.cpu_s[phase], kept.cpu_s[phase]) for phase in off.cpu_s]
     spent.append(("total", off.total_cpu_s, kept.total_cpu_s))
     lines += [f"| {name} | {left:.1f} | {right:.1f} | {left / right:.2f} |" for name, left, right in spent]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.engine.job import PAIR, ROWS, TEST_ROWS, JobCost, recipe, write_rows
+from benchmarks.engine.job import CURRICULA, PAIR, ROWS, TEST_ROWS, JobCost, recipe, write_rows
 from benchmarks.engine.report import JobRow, job_table
+from cpd_engine import pipeline
 from cpd_engine.config import RunConfig
-from cpd_engine.data.encode import PAPER_TEMPLATE
+from cpd_engine.events import DataReady, Event
+from cpd_engine.inputs import Inputs
 
 PHASES = ("prepare", "profile", "train", "evaluate", "export")
 
@@ -18,6 +19,7 @@ PHASES = ("prepare", "profile", "train", "evaluate", "export")
 def _cost(cache: str, train_cpu_s: float) -> JobCost:
     return JobCost(
         cache=cache,
+        curriculum="calibrated",
         cpu_s={**dict.fromkeys(PHASES, 1.0), "train": train_cpu_s},
         samples=96,
         prompt_tokens=96 * 70,
@@ -39,21 +41,34 @@ def test_the_rows_are_the_same_every_time(tmp_path: Path) -> None:
     assert len((tmp_path / "a" / "test.jsonl").read_text().splitlines()) == TEST_ROWS
 
 
-def test_the_rows_are_as_long_as_dolly_in_words(tmp_path: Path) -> None:
+def test_the_rows_are_as_long_as_dolly_in_tokens(tmp_path: Path) -> None:
+    class PreparedError(Exception):
+        pass
+
     write_rows(tmp_path)
+    config = RunConfig.model_validate(recipe("off", curriculum="calibrated", epochs=20, threads=1))
+    found: list[DataReady] = []
 
-    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    def emit(event: Event) -> None:
+        if isinstance(event, DataReady):
+            found.append(event)
+            raise PreparedError
 
-    template = len(PAPER_TEMPLATE.split())
-    assert sum(len(row["instruction"].split()) + template for row in rows) / ROWS == pytest.approx(70, abs=15)
-    assert sum(len(row["output"].split()) for row in rows) / ROWS == pytest.approx(62, abs=8)
+    with pytest.raises(PreparedError):
+        pipeline.run(config, inputs=Inputs(base=tmp_path), out=tmp_path / "run", emit=emit, should_stop=lambda: False)
+
+    # Half of Dolly's tokens are a response's, and no row is lost.
+    assert found[0].rows["train"] == ROWS
+    assert found[0].prompt_tokens / ROWS == pytest.approx(70, abs=5)
+    assert found[0].supervised_tokens / ROWS == pytest.approx(68, abs=5)
 
 
 @pytest.mark.parametrize("cache", ["off", "memory", "disk"])
-def test_the_recipe_is_one_that_the_engine_takes(cache: str) -> None:
-    config = RunConfig.model_validate(recipe(cache, epochs=20, threads=1))
+@pytest.mark.parametrize("curriculum", CURRICULA)
+def test_the_recipe_is_one_that_the_engine_takes(cache: str, curriculum: str) -> None:
+    config = RunConfig.model_validate(recipe(cache, curriculum=curriculum, epochs=20, threads=1))
 
-    assert config.resolved().curriculum == "calibrated_affine"
+    assert config.resolved().curriculum == curriculum
 
 
 def test_a_kept_teacher_saves_its_body_at_every_visit_but_one() -> None:

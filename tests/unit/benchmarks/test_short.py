@@ -62,11 +62,15 @@ def test_rounds_end_where_a_ratio_never_holds() -> None:
 
 
 def test_a_ratio_may_be_15_percent_lower_than_the_kept_one_and_more_on_another_processor() -> None:
-    kept = Kept(machine="this one", commit="abc", ratios={"cpd": 10.0})
+    kept = [
+        Kept(machine="this one", commit="abc", ratios=dict.fromkeys(CONTESTS, 20.0)),
+        Kept(machine="that one", commit="abc", ratios=dict.fromkeys(CONTESTS, 10.0)),
+    ]
 
-    assert wanted_here(kept, "this one") == {"cpd": pytest.approx(8.5)}
-    assert wanted_here(kept, "another") == {"cpd": pytest.approx(6.0)}
+    assert wanted_here(kept, "this one") == pytest.approx(dict.fromkeys(CONTESTS, 17.0))
+    assert wanted_here(kept, "another") == pytest.approx(dict.fromkeys(CONTESTS, 6.0))
 
 
 def test_every_contest_has_a_kept_ratio() -> None:
-    assert set(read().ratios) == set(CONTESTS)
+    assert all(set(kept.ratios) == set(CONTESTS) for kept in read())
+    assert len({kept.machine for kept in read()}) == len(read())
