@@ -20,7 +20,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from cpd_engine import launch, memory, watchdog
+from cpd_engine import launch, watchdog
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
 from cpd_engine.events import Emit, Event, Failed, to_dict, to_json
@@ -147,7 +147,6 @@ def _ended(work: Callable[[Callable[[], bool]], None], world: int) -> int:
         signal.signal(number, lambda *_: stop.set())
     # cuBLAS reads it when its first handle is made; without it equal inputs need not give equal bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    memory.keep_freed()
     try:
         work(stop.is_set)
     except StopRequested:

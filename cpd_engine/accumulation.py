@@ -34,7 +34,7 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = decoder.model
         self._decoder = decoder
-        self._workspace = Workspace()
+        self.workspace = Workspace()
 
     def forward(
         self, batch: Batch, objective: Objective, teacher: Taught | TopK | None, scale: float
@@ -47,7 +47,7 @@ class LossModule(nn.Module):
             objective,
             teacher=teacher,
             scale=scale,
-            workspace=self._workspace,
+            workspace=self.workspace,
         )
         return found.loss, found.ce, found.kd, found.ce_N
 
@@ -71,9 +71,8 @@ class Accumulator:
         # Lowered, and kept so, when memory does not suffice.
         self.micro_batch_tokens = spec.micro_batch_tokens or MICRO_BATCH_TOKENS
         self._micro_batch_size = spec.micro_batch_size
-        self.parallel = Parallel(
-            LossModule(decoder), runtime.fleet, blocks=decoder_layers(decoder) if sharded else None
-        )
+        self._loss = LossModule(decoder)
+        self.parallel = Parallel(self._loss, runtime.fleet, blocks=decoder_layers(decoder) if sharded else None)
 
     def accumulate(self, samples: Sequence[Sample], objective: Objective, teacher: Teaches | None) -> Accumulated:
         """Gradients and sums of the whole step, in every rank alike.
@@ -105,6 +104,13 @@ class Accumulator:
                 )
             self.micro_batch_tokens = largest // 2
             restore_state(state)
+
+    def spend(self) -> None:
+        """The optimizer has used the gradients. The head's is kept for the next step: fresh pages cost more than what is written there."""
+        weight_WD, _ = self._decoder.head
+        if self._runtime.fleet.world == 1 and weight_WD.grad is not None:
+            self._loss.workspace.keep(weight_WD.grad)
+            weight_WD.grad = None
 
     def _attempt(self, samples: Sequence[Sample], objective: Objective, teacher: Teaches | None) -> Accumulated:
         """All micro-batches of this rank, divided once by the supervised tokens of all ranks."""

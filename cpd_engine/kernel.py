@@ -104,7 +104,7 @@ class _Fused(torch.autograd.Function):
         of_hidden, of_weight, of_bias, *_ = ctx.needs_input_grad
         gradients = Gradients(
             hidden_ND=torch.empty_like(student_ND) if of_hidden else None,
-            weight_WD=torch.empty_like(weight_WD) if of_weight else None,
+            weight_WD=workspace.away(weight_WD) if of_weight else None,
             bias_W=torch.empty_like(bias_W) if of_bias and bias_W is not None else None,
         )
         ce_N, kd_N = losses_and_gradients(

@@ -82,6 +82,7 @@ class Learner:
                 "Lower optimizer.learning_rate or look at these samples"
             )
         self._optimizer.step()
+        self._accumulator.spend()
         self._optimizer.zero_grad()
         self._parallel.stepped()
         self.step += 1

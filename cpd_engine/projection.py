@@ -79,6 +79,17 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._spare: Tensor | None = None
+
+    def keep(self, spent: Tensor) -> None:
+        """Something large that nobody needs any more, to be given away by `away`."""
+        self._spare = spent
+
+    def away(self, like: Tensor) -> Tensor:
+        """A tensor of that form with anything in it, which the caller alone has: what was kept, if it is one, else a fresh one."""
+        spare, self._spare = self._spare, None
+        fits = spare is not None and (spare.shape, spare.dtype, spare.device) == (like.shape, like.dtype, like.device)
+        return spare if fits and spare is not None and spare.is_contiguous() else torch.empty_like(like)
 
     def take(self, name: str, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A buffer of that shape with anything in it; the same memory for the same name."""

@@ -68,7 +68,7 @@ def _cross_entropies(
 ) -> CrossEntropies:
     decoder.model.eval()
     lengths = np.array([len(sample.input_ids) for sample in samples], dtype=np.int64)
-    sums = np.zeros(len(samples), dtype=np.float64)
+    sums, tokens = np.zeros(len(samples), dtype=np.float64), np.zeros(len(samples), dtype=np.int64)
     done, workspace = 0, Workspace()
     for part in parts(lengths, tokens=BATCH_TOKENS, padded=not decoder.packs) if len(samples) else ():
         chosen = [samples[i] for i in part]
@@ -76,7 +76,8 @@ def _cross_entropies(
         with runtime.autocast():
             ce_N = token_cross_entropies(decoder.states(batch), head_of(decoder), batch.targets, workspace=workspace)
         by_sample = np.split(ce_N.cpu().numpy(), np.cumsum(batch.supervised)[:-1])
-        sums[part] = [tokens.sum() for tokens in by_sample]
+        sums[part] = [ce_S.sum() for ce_S in by_sample]
+        tokens[part] = batch.supervised
         done += len(part)
         on_batch(done)
-    return CrossEntropies(sums=sums, tokens=np.array([sample.supervised for sample in samples], dtype=np.int64))
+    return CrossEntropies(sums=sums, tokens=tokens)

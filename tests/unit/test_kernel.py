@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from cpd_engine import projection
 from cpd_engine.divergences import divergence
 from cpd_engine.kernel import token_cross_entropies, token_losses
 from cpd_engine.objective import Objective, Taught, TopK
 from cpd_engine.projection import Head, Workspace
 
-# Ids beyond one block of them; token counts of no chunk, a whole one, and more than two with a rest that is no whole tile either.
+# Ids beyond two narrow blocks of them; token counts of no chunk, a whole one, and more than two with a rest that is no whole tile either.
 STUDENT, TEACHER, VOCABULARY, PADDED = 12, 20, 531, 540
 TOKENS = 37
 COUNTS = (1, 256, 525)
@@ -110,6 +111,14 @@ def _assert_fused_equals_dense(problem: Problem, objective: Objective) -> None:
         torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-10 * largest)
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and tiles of any processor, small enough that there are several."""
+    monkeypatch.setattr(projection, "_BLOCK_IDS", 256)
+    monkeypatch.setattr(projection, "_TILE_NUMBERS", 8 * VOCABULARY)
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("tokens", COUNTS)
 @pytest.mark.parametrize(("case", "alpha", "tau"), [*product(EVERY, (0.0, 0.3), (1.0, 1.7))])
 def test_losses_and_gradients_equal_the_dense_ones(
@@ -368,3 +377,32 @@ def test_taid_refuses_a_teacher_of_whom_only_the_top_is_known() -> None:
     objective = Objective(divergence="taid", alpha=0.3, mixing=0.4)
     with pytest.raises(ValueError, match="whole logits"):
         token_losses(problem.student_ND, problem.head, problem.targets_N, objective, teacher=_top(problem, 5, 1.0))
+
+
+def test_a_spent_gradient_is_written_anew_and_becomes_the_next_one() -> None:
+    problem, workspace = _problem(), Workspace()
+    weight_WD, objective = problem.head.weight_WD, Objective(divergence="pmtd", alpha=0.3, mixing=0.4)
+
+    def gradient() -> Tensor:
+        weight_WD.grad = None
+        found = token_losses(
+            problem.student_ND,
+            problem.head,
+            problem.targets_N,
+            objective,
+            teacher=problem.teacher,
+            workspace=workspace,
+        )
+        found.loss.backward()
+        assert weight_WD.grad is not None
+        return weight_WD.grad
+
+    fresh = gradient().clone()
+    spent = torch.full_like(weight_WD, torch.nan, requires_grad=False)
+    workspace.keep(spent)
+
+    assert gradient().data_ptr() == spent.data_ptr()
+    assert torch.equal(spent, fresh)
+    assert gradient().data_ptr() != spent.data_ptr()
+    workspace.keep(torch.empty(3, 3))
+    assert torch.equal(gradient(), fresh)

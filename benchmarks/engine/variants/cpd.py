@@ -16,7 +16,6 @@ from cpd_engine.course import Turn
 from cpd_engine.data.encode import Sample
 from cpd_engine.events import EpochPlan
 from cpd_engine.learner import Learner
-from cpd_engine.memory import keep_freed
 from cpd_engine.models.decoder import Decoder
 from cpd_engine.objective import Objective
 from cpd_engine.projection import head_of
@@ -37,7 +36,6 @@ OBJECTIVES: dict[Variant, Objective] = {
 
 def train(setting: Setting, meter: Meter, variant: Variant) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The student's weights before and after the steps."""
-    keep_freed()
     runtime = Runtime(device=torch.device("cpu"), precision="fp32", threads=setting.threads)
     objective = OBJECTIVES[variant]
     teacher = _teacher(setting, runtime, kept=variant == "cpd_cached")

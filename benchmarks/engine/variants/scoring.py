@@ -11,13 +11,11 @@ from benchmarks.engine.setting import BATCH_SIZE, Setting
 from benchmarks.engine.variants.padded import IGNORED, padded
 from cpd_engine import scoring
 from cpd_engine.data.encode import Sample
-from cpd_engine.memory import keep_freed
 from cpd_engine.runtime import Runtime
 
 
 def score(setting: Setting, meter: Meter) -> tuple[float, ...]:
     """`scoring.cross_entropies`: nats per sample, in the order of their rows."""
-    keep_freed()
     decoder = build(setting.pair, "student", setting.seed)
     runtime = Runtime(device=torch.device("cpu"), precision="fp32", threads=setting.threads)
     scoring.cross_entropies(decoder, setting.warm_up(), runtime=runtime)
