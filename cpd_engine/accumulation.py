@@ -114,6 +114,7 @@ class Accumulator:
 
     def _attempt(self, samples: Sequence[Sample], objective: Objective, teacher: Teaches | None) -> Accumulated:
         """All micro-batches of this rank, divided once by the supervised tokens of all ranks."""
+        self.parallel.begin()
         fleet = self._runtime.fleet
         tokens = sum(sample.supervised for sample in samples)
         # (loss, ce, kd) and each sample's CE: what ranks add up.

@@ -171,8 +171,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensors by name, as safetensors."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    """Tensors by name, as safetensors. Raises OSError where the disk or a quota is full."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        if is_disk_full(error):
+            raise OSError(errno.ENOSPC, str(error), str(path)) from error
+        raise
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

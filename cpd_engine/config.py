@@ -230,7 +230,7 @@ class OptimizerSpec(Frozen):
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1e6)] | None = 1.0
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
     # What goes through the model together: at most so many samples, and at most so many tokens, padding included. None: as many as
-    # memory is sure to hold. Neither changes the result; running out of memory halves it and goes on.
+    # memory is sure to hold. Neither changes more than rounding and what dropout draws; running out of memory halves it and goes on.
     micro_batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
     micro_batch_tokens: Annotated[int, Field(ge=16, le=2**24)] | None = None
 

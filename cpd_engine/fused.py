@@ -55,9 +55,10 @@ def losses_and_gradients(
     _clear(gradients, vocabulary, empty=len(targets_N) == 0)
     chunk = chunk_tokens(device, vocabulary)
     tiles = _Tiles(objective, scale=scale, soft_cap=head.soft_cap, differentiate=gradients.wanted, workspace=workspace)
+    # Before autocast is switched off, which asks for it.
+    student = head.to(compute_dtype(head.weight_WD))
+    taught = teacher.head.to(compute_dtype(teacher.head.weight_WD)) if isinstance(teacher, Taught) else None
     with torch.autocast(device.type, enabled=False):
-        student = head.to(compute_dtype(head.weight_WD))
-        taught = teacher.head.to(compute_dtype(teacher.head.weight_WD)) if isinstance(teacher, Taught) else None
         for start in range(0, len(targets_N), chunk):
             part = slice(start, min(start + chunk, len(targets_N)))
             shape = (part.stop - start, vocabulary)
@@ -178,7 +179,9 @@ class _Tiles:
         """The same between buckets: what is not kept shares one g, that of the last bucket."""
         q_RK, log_q_RK = q_RV.gather(1, top.ids_NK), log_q_RV.gather(1, top.ids_NK)
         tiny = torch.finfo(q_RV.dtype).tiny
-        rest_R1 = (1.0 - q_RK.sum(-1, keepdim=True)).clamp_min_(tiny)
+        # Summed and not taken as 1 − Σ, of which nothing would be left where the student is sure, while the tail's own q still counts.
+        tail_RV = self._buffer("mixture", q_RV).copy_(q_RV).scatter_(1, top.ids_NK, 0.0)
+        rest_R1 = tail_RV.sum(-1, keepdim=True).clamp_min_(tiny)
         log_p_RB = torch.cat([top.log_p_NK, top.log_rest_N[:, None]], dim=-1).to(q_RV.dtype)
         buckets = Tile(
             p=log_p_RB.exp(),

@@ -66,6 +66,9 @@ class Keeper:
             self._ranking.load_state(checkpoint.read_tensors(path / "ranking.safetensors"))
         state = checkpoint.read_json(path / "state.json")
         learner.step = self._saved = state["step"]
+        # Splits decide what dropout draws: what memory did not hold before is not tried again.
+        if "micro_batch_tokens" in state:
+            learner.limit_micro_batches(state["micro_batch_tokens"])
         self.judged = state["judged"]
         self.best = Judgement(**state["best"]) if state["best"] else None
         return True
@@ -88,16 +91,19 @@ class Keeper:
         if self._ranking is not None:
             tensors["ranking"] = self._ranking.state()
         if self._fleet.leads:
-            self._seal_state(tensors, step, epoch)
+            self._seal_state(tensors, step, epoch, learner.micro_batch_tokens)
         self._fleet.wait()
 
-    def _seal_state(self, tensors: Mapping[str, Mapping[str, Tensor]], step: int, epoch: int) -> None:
+    def _seal_state(
+        self, tensors: Mapping[str, Mapping[str, Tensor]], step: int, epoch: int, micro_batch_tokens: int
+    ) -> None:
         path = self._root / checkpoint.state_name(step)
         with checkpoint.sealing(path) as draft:
             for name, named in tensors.items():
                 checkpoint.write_tensors(draft / f"{name}.safetensors", named)
             best = asdict(self.best) if self.best else None
-            checkpoint.write_json(draft / "state.json", {"step": step, "judged": self.judged, "best": best})
+            state = {"step": step, "judged": self.judged, "best": best, "micro_batch_tokens": micro_batch_tokens}
+            checkpoint.write_json(draft / "state.json", state)
         standing = checkpoint.prune(self._root, keep=self._place.keep)
         retained = tuple(f"{self._place.prefix}{state.name}" for state in standing)
         self._announce(path, "training", retained, step=step, epoch=epoch)

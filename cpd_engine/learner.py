@@ -105,6 +105,10 @@ class Learner:
         """What goes through the model together at most; lowered, and kept so, when memory does not suffice."""
         return self._accumulator.micro_batch_tokens
 
+    def limit_micro_batches(self, tokens: int) -> None:
+        """Lower `micro_batch_tokens` to what it once came to."""
+        self._accumulator.micro_batch_tokens = min(self._accumulator.micro_batch_tokens, tokens)
+
     def weights(self) -> dict[str, Tensor]:
         """The trained parameters by name: all of them, or the adapter's. Where they are sharded, in the leader alone."""
         return self._parallel.kept({name: parameter.detach() for name, parameter in self._trained.items()})

@@ -100,7 +100,7 @@ def _step(learner: Learner, turn: Turn, teacher: Teaches | None, ranking: Rankin
 def _halved(learner: Learner) -> Warned:
     told = (
         f"memory did not suffice in step {learner.step}: from now on at most {learner.micro_batch_tokens} tokens go through the "
-        "model together; the result stays the same"
+        "model together; the result stays the same but for rounding and what dropout draws"
     )
     return Warned(code="micro_batch_halved", message=told)
 

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cpd_engine.data.batches import Indices
 from cpd_engine.fleet import Fleet, shares
+from cpd_engine.repro import capture_state, restore_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class Parallel:
         self.sharded = blocks is not None and fleet.world > 1
         self.module = module
         self._replica: DistributedDataParallel | None = None
-        # Whether other ranks take part in the pass at hand or one before it, so that none of the step can be made again.
+        # Whether other ranks take part in the pass at hand or one before it in this step, so that none of it can be made again.
         self.joined = False
         # The most tokens that have gone through the model at once with gradients and moments in place, and so will again.
         self._proven_tokens = self._largest = 0
@@ -57,7 +58,6 @@ class Parallel:
 
         `split` cuts some of the samples into micro-batches, `tokens` is the size of one. In a fleet every rank has at least one.
         """
-        self.joined = False
         found = [split(share) for share in shares(lengths, self.fleet.world)]
         mine = [Portion(samples=part) for part in found[self.fleet.rank]]
         idle = Portion(samples=np.array([np.argmin(lengths)]), counts=False)
@@ -71,13 +71,21 @@ class Parallel:
             mine.append(idle)
         return [Portion(samples=p.samples, counts=p.counts, exchanges=False) for p in mine[:-1]] + mine[-1:]
 
+    def begin(self) -> None:
+        """A step is tried, perhaps again: nobody has joined it yet."""
+        self.joined = False
+
     @contextmanager
     def exchanging(self, portion: Portion, tokens: int) -> Iterator[None]:
         """Around a micro-batch's forward and backward pass, of so many tokens."""
         alone = self._replica is not None and not portion.exchanges
         self.joined = self.joined or (self.fleet.world > 1 and not alone)
+        state = None if portion.counts else capture_state()
         with self._replica.no_sync() if self._replica is not None and alone else nullcontext():
             yield
+        if state is not None:
+            # Whether such a pass is made depends on what this process has seen, dropout must not.
+            restore_state(state)
         self._largest = max(self._largest, tokens)
 
     def stepped(self) -> None:

@@ -42,9 +42,14 @@ class Head:
         """factor · logits into `out_CV`, in its dtype. Products are taken in the dtype of the weight."""
         weight_VD = self.weight_WD[: self.vocabulary]
         inner = self.scale if self.soft_cap is not None else self.scale * factor
-        multiply(
-            hidden_CD.to(weight_VD.dtype) * inner if inner != 1.0 else hidden_CD.to(weight_VD.dtype), weight_VD, out_CV
-        )
+        hidden_CD = hidden_CD.to(weight_VD.dtype)
+        if inner != 1.0 and weight_VD.dtype == out_CV.dtype:
+            multiply(hidden_CD * inner, weight_VD, out_CV)
+        else:
+            multiply(hidden_CD, weight_VD, out_CV)
+            if inner != 1.0:
+                # Not before a product in half precision, which would round the states once more.
+                out_CV.mul_(inner)
         if self.bias_W is not None:
             out_CV.add_(self.bias_W[: self.vocabulary], alpha=inner)
         if self.soft_cap is not None:

@@ -16,7 +16,7 @@ from cpd_engine.fleet import ALONE, Fleet
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """`precision` is that of the matrix products. Trained weights and the optimizer stay float32 (bf16 steps of AdamW round to
-    nothing at usual learning rates); heads' logits, softmax and sums are float32 as well.
+    nothing at usual learning rates); what becomes of heads' logits, softmax and sums among it, is float32 as well.
     """
 
     device: torch.device

@@ -9,6 +9,7 @@ block mask does. Calls without a pack are transformers' sdpa.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ from cpd_engine.data.batches import Segments
 NAME = "cpd_packed"
 # What some families ask of attention beyond scores, a causal mask and a window; sdpa has none of it.
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed(Segments):
+    """Segments that note which windows attention was asked for; None is none."""
+
+    windows: set[int | None]
 
 
 def register() -> None:
@@ -48,10 +56,13 @@ def attend(
     if segments is None:
         options |= {"dropout": dropout, "scaling": scaling, "sliding_window": sliding_window}
         return sdpa_attention_forward(module, query_1HTE, key_1GTE, value_1GTE, attention_mask, **options)
+    if isinstance(segments, Probed):
+        segments.windows.add(sliding_window)
     if asked := [name for name in _UNKNOWN if options.get(name) is not None]:
         raise ValueError(f"attention with {', '.join(asked)} cannot be packed")
     window = sliding_window if sliding_window is not None and sliding_window < segments.longest else None
-    half = query_1HTE.dtype in (torch.bfloat16, torch.float16)
+    # Rotated queries and keys may come in float32 where autocast made the values of half precision.
+    half = value_1GTE.dtype in (torch.bfloat16, torch.float16)
     if query_1HTE.device.type == "cpu":
         found_1HTE = by_segment(
             query_1HTE, key_1GTE, value_1GTE, segments, window=window, scaling=scaling, dropout=dropout
@@ -109,6 +120,9 @@ def by_mask(
     length = query.shape[2]
     sample_T = torch.searchsorted(segments.starts[1:], torch.arange(length, device=query.device), right=True)
     allowed_TT = _band(length, window or length, query.device) & (sample_T[:, None] == sample_T[None])
+    # Grouped heads together with a mask send a GPU to its slowest kernel, which holds scores [H, T, T].
+    groups = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(groups, dim=1) if groups > 1 else tensor for tensor in (key, value))
     return scaled_dot_product_attention(
         query,
         key,
@@ -116,7 +130,6 @@ def by_mask(
         attn_mask=allowed_TT,
         scale=scaling,
         dropout_p=dropout,
-        enable_gqa=query.shape[1] != key.shape[1],
     )
 
 
@@ -126,10 +139,11 @@ def by_flash(
     """Torch's variable-length flash attention; half precision on a GPU only."""
     from torch.nn.attention.varlen import varlen_attn
 
+    query_THE, key_TGE, value_TGE = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
     found_THE = varlen_attn(
-        query[0].transpose(0, 1),
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
+        query_THE,
+        key_TGE,
+        value_TGE,
         segments.starts,
         segments.starts,
         segments.longest,

@@ -178,7 +178,8 @@ class Teaching:
             return HiddenRecords(width=_width(self._path), dtype=dtype)
         course = plan.schedule(config)
         used = {tau for tau, asks in zip(course.temperatures, course.distils, strict=True) if asks}
-        return TopKRecords(k=min(config.teacher.top_k, self._vocabulary), temperatures=tuple(sorted(used)))
+        # One id at least is left for the rest, of which a mass of 0 has no logarithm.
+        return TopKRecords(k=min(config.teacher.top_k, self._vocabulary - 1), temperatures=tuple(sorted(used)))
 
     def _passes(self, planned: Planned) -> float:
         """Of the teacher's body over a sample in this job, without kept states."""

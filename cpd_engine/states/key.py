@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cpd_engine import checkpoint
 from cpd_engine.data.encode import Sample
 from cpd_engine.states.digests import Digests
 
@@ -52,10 +51,7 @@ def data_digest(samples: Iterable[Sample]) -> str:
 
 
 def model_digest(path: Path, files: Digests) -> str:
-    """sha256 over config and weights of a model directory. A sealed one has been verified against its manifest, which is believed."""
+    """sha256 over config and weights of a model directory, as they are now, whatever a manifest beside them says."""
     wanted = sorted(file.name for file in (path / "config.json", *path.glob("*.safetensors*")) if file.is_file())
-    sealed = {}
-    if (path / checkpoint.MANIFEST).is_file():
-        sealed = {file.path: file.sha256 for file in checkpoint.read_manifest(path).files}
-    found = [[name, sealed.get(name) or files.of(path / name)] for name in wanted]
+    found = [[name, files.of(path / name)] for name in wanted]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()

@@ -20,7 +20,7 @@ import torch
 from cpd_engine.config import LoraSpec, OptimizerSpec
 from cpd_engine.course import Turn
 from cpd_engine.data.batches import Batch
-from cpd_engine.errors import StopRequested
+from cpd_engine.errors import OutOfDeviceMemory, StopRequested
 from cpd_engine.events import EpochPlan
 from cpd_engine.fleet import ALONE, Fleet, joined, place
 from cpd_engine.keeper import Keeper, Place
@@ -85,10 +85,10 @@ def learner(
 
 
 class Narrow(Teacher):
-    """A teacher for whom more than one sample at a time is too much."""
+    """A teacher for whom more tokens at a time than the longest sample has are too much."""
 
     def taught(self, batch: Batch, temperature: float) -> Taught:
-        if len(batch.sample_rows) > 1:
+        if batch.tokens > max(len(sample.input_ids) for turn in turns() for sample in turn.samples):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().taught(batch, temperature)
 
@@ -100,13 +100,24 @@ def steps(learning: Learner, folder: Path, chosen: Sequence[Turn]) -> list[dict[
 
 
 def short_of_memory(folder: Path, fleet: Fleet) -> dict[str, Any]:
-    """The steps of "untied", where all ranks but the first have no room for two samples."""
+    """The steps of "untied", where all ranks but the first have no room for two long samples."""
     learning = learner(folder, fleet, **TRAININGS["untied"])
     kind = Teacher if fleet.leads else Narrow
     mentor = kind(decoder(folder / f"mentor-{fleet.rank}", layers=2, hidden=48, seed=5), CPU)
     found = [asdict(learning.learn(turn, mentor)) for turn in turns()]
     halved = fleet.gathered(learning.micro_batch_tokens)
     return {"steps": found, "weights": weights(learning), "micro_batch_tokens": halved}
+
+
+def short_together(folder: Path, fleet: Fleet) -> str:
+    """What a sharded training says whose ranks all have no room for two long samples, in a pass that each of them has joined."""
+    learning = learner(folder, fleet, **TRAININGS["untied"], sharded=True)
+    mentor = Narrow(decoder(folder / f"mentor-{fleet.rank}", layers=2, hidden=48, seed=5), CPU)
+    try:
+        learning.learn(turns()[0], mentor)
+    except OutOfDeviceMemory as error:
+        return str(error)
+    return "nothing"
 
 
 @cache
@@ -174,6 +185,7 @@ def main(folder: Path) -> None:
         found: dict[str, Any] = {
             "agreements": agreements(folder, fleet),
             "short of memory": short_of_memory(folder, fleet),
+            "short together": short_together(folder, fleet),
         }
         for name, options in TRAININGS.items():
             for form in ("replicated", "sharded"):

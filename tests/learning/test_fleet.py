@@ -94,6 +94,10 @@ def test_a_state_has_the_same_form_whoever_wrote_it(folder: Path, found: Any, na
     assert checkpoint.read_tensors(two / "generators.safetensors").keys() == {"cpu", "rank-1/cpu"}
 
 
+def test_a_pass_that_others_have_joined_is_not_made_again(found: Any) -> None:
+    assert "in a pass that other processes had joined" in found["short together"]
+
+
 def test_a_rank_short_of_memory_halves_its_micro_batches_and_the_steps_stay_the_same(alone: Any, found: Any) -> None:
     _assert_same(found["short of memory"], alone["untied"])
     roomy, narrow = found["short of memory"]["micro_batch_tokens"]

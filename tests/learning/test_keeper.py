@@ -72,6 +72,15 @@ def test_a_new_keeper_resumes_where_the_last_state_was(tmp_path: Path) -> None:
     assert not second.keeper.due(3)
 
 
+def test_what_memory_did_not_hold_is_not_tried_again_after_a_resume(tmp_path: Path) -> None:
+    first, second = _Kept(tmp_path), _Kept(tmp_path)
+    first.learner.limit_micro_batches(32)
+    first.keeper.save(first.at(3), epoch=1)
+    assert second.learner.micro_batch_tokens > 32
+    assert second.keeper.resume(second.learner)
+    assert second.learner.micro_batch_tokens == 32
+
+
 def test_there_is_nothing_to_resume_at_the_start(tmp_path: Path) -> None:
     kept = _Kept(tmp_path)
     assert not kept.keeper.resume(kept.learner)

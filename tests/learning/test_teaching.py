@@ -211,6 +211,15 @@ def test_difficulty_by_the_teacher_and_its_states_are_one_pass(tmp_path: Path) -
     assert found["disk"] == found["memory"]
 
 
+@pytest.mark.parametrize("preset", ["kld", "rkl"])
+def test_top_k_of_all_ids_leaves_one_for_the_rest(preset: str, tmp_path: Path) -> None:
+    whole, all_ids = (
+        Ran(_config(tmp_path, cache="memory", top_k=k, preset=preset), tmp_path / f"out-{k}", _shared(tmp_path))
+        for k in (None, 65536)
+    )
+    assert all_ids.losses == pytest.approx(whole.losses, rel=1e-4)
+
+
 def test_top_k_of_all_ids_is_the_whole_teacher_and_of_few_ids_a_smaller_divergence(tmp_path: Path) -> None:
     whole, all_ids, few = (
         Ran(_config(tmp_path, cache=cache, top_k=k), tmp_path / f"out-{k}", _shared(tmp_path))

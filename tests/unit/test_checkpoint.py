@@ -92,6 +92,18 @@ def test_a_full_disk_keeps_what_was_sealed(tmp_path: Path, error: Exception) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_tensors_that_find_the_disk_full_say_so_as_any_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoint.write_tensors(tmp_path / "weights.safetensors", {"weight": torch.zeros(3)})
+    assert caught.value.errno == errno.ENOSPC
+
+
 def test_other_failures_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         _fail_sealing(tmp_path / "unit", PermissionError(errno.EACCES, "no"))

@@ -207,6 +207,9 @@ def test_under_autocast_products_are_bf16_and_the_gradient_keeps_its_parameters_
     with torch.autocast("cpu", torch.bfloat16):
         found = token_losses(mixed.student_ND.bfloat16(), mixed.head, mixed.targets_N, objective, teacher=mixed.teacher)
     assert found.loss.dtype == found.ce_N.dtype == torch.float32
+    rounded = mixed.student_ND.bfloat16().float()
+    wide = token_losses(rounded, mixed.head, mixed.targets_N, objective, teacher=mixed.teacher)
+    assert float((found.ce_N - wide.ce_N).abs().max()) > 1e-3
     wanted = token_losses(exact.student_ND, exact.head, exact.targets_N, objective, teacher=exact.teacher)
     torch.testing.assert_close(found.loss.double(), wanted.loss, rtol=2e-2, atol=0)
     gradients = torch.autograd.grad(found.loss, _leaves(mixed))
@@ -408,3 +411,23 @@ def test_a_spent_gradient_is_written_anew_and_becomes_the_next_one() -> None:
     assert torch.equal(written, fresh)
     workspace.keep(torch.empty(3, 3))
     assert torch.equal(gradient(), fresh)
+
+
+@pytest.mark.parametrize("name", ["kld", "rkl", "pmtd", "srkl"])
+def test_buckets_of_a_student_that_is_sure_have_gradients_of_the_size_of_probabilities(name: str) -> None:
+    """In float32 the kept ids' q sum to 1 there; 1 − Σ would leave nothing of a tail whose ids have q of 10⁻¹¹ each all the same."""
+    top = _top(_problem(), 8, 1.0)
+    kept_N = top.ids_NK[:, :1]
+
+    def gradient(dtype: torch.dtype) -> Tensor:
+        # The states are the logits: the head is the identity.
+        states_NV = torch.zeros(TOKENS, VOCABULARY, dtype=dtype).scatter_(1, kept_N, 25.0).requires_grad_()
+        head = Head(weight_WD=torch.eye(VOCABULARY, dtype=dtype), vocabulary=VOCABULARY)
+        objective = Objective(divergence=name, alpha=0.0, mixing=0.4)
+        loss = token_losses(states_NV, head, kept_N[:, 0], objective, teacher=top).loss
+        (found,) = torch.autograd.grad(loss, states_NV)
+        return found.double()
+
+    found, exact = gradient(torch.float32), gradient(torch.float64)
+    torch.testing.assert_close(found, exact, rtol=1e-3, atol=1e-5)
+    assert float(found.abs().max()) < 30.0

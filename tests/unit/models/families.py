@@ -12,7 +12,7 @@ from cpd_engine.models.decoder import Decoder, wrap
 from cpd_engine.models.tiny import train_tokenizer
 
 LAYERS = 3
-_GATED = {
+GATED: dict[str, Any] = {
     "num_hidden_layers": LAYERS,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -25,15 +25,15 @@ _GATED = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": LAYERS, "n_embd": 32, "n_head": 4, "n_positions": 128, "bos_token_id": 1, "eos_token_id": 1},
-    "llama": _GATED,
-    "mistral": _GATED | {"sliding_window": 8},
-    "qwen2": _GATED | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
-    "qwen3": _GATED | {"head_dim": 8},
-    "phi3": _GATED,
-    "gemma2": _GATED | {"head_dim": 8, "final_logit_softcapping": 0.5, "sliding_window": 8},
-    "granite": _GATED | {"logits_scaling": 8.0, "embedding_multiplier": 2.0},
-    "cohere": _GATED | {"logit_scale": 0.0625},
-    "gpt_neox": {key: value for key, value in _GATED.items() if key != "num_key_value_heads"},
+    "llama": GATED,
+    "mistral": GATED | {"sliding_window": 8},
+    "qwen2": GATED | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+    "qwen3": GATED | {"head_dim": 8},
+    "phi3": GATED,
+    "gemma2": GATED | {"head_dim": 8, "final_logit_softcapping": 0.5, "sliding_window": 8},
+    "granite": GATED | {"logits_scaling": 8.0, "embedding_multiplier": 2.0},
+    "cohere": GATED | {"logit_scale": 0.0625},
+    "gpt_neox": {key: value for key, value in GATED.items() if key != "num_key_value_heads"},
     "opt": {
         "num_hidden_layers": LAYERS,
         "hidden_size": 32,
@@ -45,7 +45,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "bos_token_id": 1,
         "eos_token_id": 1,
     },
-    "phi": _GATED,  # its head has a bias
+    "phi": GATED,  # its head has a bias
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import BloomConfig, BloomForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, PhimoeConfig, PhimoeForCausalLM
 
 from cpd_engine.config import LoraSpec
 from cpd_engine.data.batches import Batch, Segments, pack, pad
@@ -14,7 +14,7 @@ from cpd_engine.data.encode import Sample
 from cpd_engine.models.attention import by_mask, by_segment
 from cpd_engine.models.decoder import Decoder, wrap
 from cpd_engine.models.lora import attach_lora
-from tests.unit.models.families import FAMILIES, decoder, tokenizer
+from tests.unit.models.families import FAMILIES, GATED, decoder, tokenizer
 
 # Gemma 2 caps its attention's scores, so transformers gives it eager attention.
 PACKED = [family for family in FAMILIES if family != "gemma2"]
@@ -93,6 +93,25 @@ def test_a_family_whose_attention_knows_no_segments_is_not_packed_and_computes_a
     made = wrap(BloomForCausalLM(config).eval(), tokenizer())
     assert not made.packs
     assert made.model.config._attn_implementation != "cpd_packed"
+
+
+def test_a_family_whose_window_is_only_in_the_mask_is_not_packed() -> None:
+    """Phi-MoE tells attention no window; what its probe of eight tokens gives is right, and longer samples would see too much."""
+
+    def made(window: int | None) -> Decoder:
+        settings = {name: value for name, value in GATED.items() if name != "bos_token_id"}
+        config = PhimoeConfig(
+            vocab_size=300,
+            num_local_experts=2,
+            num_experts_per_tok=1,
+            sliding_window=window,
+            bos_token_id=1,
+            **settings,
+        )
+        return wrap(PhimoeForCausalLM(config).eval(), tokenizer())
+
+    assert made(None).packs
+    assert not made(9).packs
 
 
 def test_gemma_2_is_not_packed() -> None:

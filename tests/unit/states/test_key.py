@@ -83,14 +83,17 @@ def test_a_model_is_its_config_and_weights_wherever_it_lies(tmp_path: Path) -> N
     assert model_digest(_model(tmp_path / "c", b"others"), files) != base
 
 
-def test_a_sealed_model_is_known_by_its_manifest(tmp_path: Path) -> None:
-    base = model_digest(_model(tmp_path / "a"), Digests(tmp_path))
-    with checkpoint.sealing(tmp_path / "sealed") as draft:
+def test_a_manifest_beside_a_model_is_not_believed(tmp_path: Path) -> None:
+    files, base = Digests(tmp_path), model_digest(_model(tmp_path / "a"), Digests(tmp_path))
+    sealed = tmp_path / "sealed"
+    with checkpoint.sealing(sealed) as draft:
         for file in (tmp_path / "a").iterdir():
             (draft / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "none").mkdir()
-    assert model_digest(tmp_path / "sealed", Digests(tmp_path / "none")) == base
-    assert not (tmp_path / "none" / "digests.json").exists()
+    assert model_digest(sealed, files) == base
+    (sealed / "model.safetensors").write_bytes(b"put there later")
+    assert model_digest(sealed, files) != base
+    (sealed / checkpoint.MANIFEST).write_text("somebody else's")
+    assert model_digest(sealed, files) != base
 
 
 def test_a_large_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
