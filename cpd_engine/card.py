@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from cpd_engine.config import (
+    ConstantsSpec,
     DatasetSpec,
     HubModel,
     LocalModel,
@@ -166,12 +167,28 @@ def _use(config: RunConfig) -> str:
     )
 
 
+def _constants(spec: ConstantsSpec | None) -> str:
+    given = {} if spec is None else spec.given()
+    return f" ({', '.join(f'{name} {value:g}' for name, value in given.items())})" if given else ""
+
+
+def _mixed(divergence: str | None, first: float, last: float) -> list[str]:
+    """The line about t, where there is a mixed target: `taid` counts the teacher's share of it."""
+    whose = {"pmtd": "student", "taid": "teacher"}.get(divergence or "")
+    if whose is None:
+        return []
+    return [f"- Weight t of the {whose} in the mixed target: {first:g} in the first epoch, {last:g} in the last"]
+
+
 def _method(card: Card) -> str:
     config, epochs = card.config, card.planned.epochs
     first, last = epochs[0], epochs[-1]
     lines = [
-        f"- Loss per supervised token: α·CE + (1 − α)·τ²·D with D = `{config.divergence}`, α from {first.alpha:g} to {last.alpha:g}",
-        f"- Weight t of the student in the mixed target: {first.mixing:g} in the first epoch, {last.mixing:g} in the last",
+        (
+            f"- Loss per supervised token: α·CE + (1 − α)·τ²·D with D = `{config.divergence}`{_constants(config.constants)}, "
+            f"α from {first.alpha:g} to {last.alpha:g}"
+        ),
+        *_mixed(config.divergence, first.mixing, last.mixing),
         f"- Temperature τ: {first.temperature:g} in the first epoch, {last.temperature:g} in the last",
         (
             f"- Curriculum `{config.curriculum}` by `{config.difficulty}`: {first.subset_size:,} of {card.planned.samples:,} samples "

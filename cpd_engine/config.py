@@ -21,10 +21,33 @@ from pydantic import (
 
 from cpd_engine.presets import PRESETS
 
-Divergence = Literal["pmtd", "kld", "rkl", "sft"]
-Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine"]
+Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
+Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step"]
 Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce"]
-MixingKind = Literal["linear", "open", "fixed", "step"]
+MixingKind = Literal["linear", "open", "cosine", "fixed", "step"]
+# The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
+CONSTANTS: dict[str, tuple[str, ...]] = {
+    "jsd": ("beta",),
+    "skl": ("beta",),
+    "srkl": ("beta",),
+    "bdl": ("lam",),
+    "abkd": ("alpha", "beta"),
+}
+# How near λ may come to ½, where `bdl` is identically 0.
+BDL_DEAD_ZONE = 1e-3
+Preset = Literal[
+    "cpd",
+    "paper",
+    "kld",
+    "rkl",
+    "tvd",
+    "jsd",
+    "skl",
+    "srkl",
+    "abkd",
+    "taid",
+    "sft",
+]
 Metric = Literal["rouge_l", "exact_match", "ce"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
@@ -216,6 +239,18 @@ class MixingSpec(Frozen):
     end: Fraction = 1.0
 
 
+class ConstantsSpec(Frozen):
+    """A divergence's own constants (paper A.4.5); None: the paper's value. Which divergence has which is checked by `RunConfig`."""
+
+    alpha: Annotated[float, Field(ge=-10.0, le=10.0)] | None = None
+    beta: Annotated[float, Field(ge=-10.0, le=10.0)] | None = None
+    lam: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+
+    def given(self) -> dict[str, float]:
+        """Those that were named."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+
 class OptimizerSpec(Frozen):
     """AdamW and its learning-rate schedule over the planned iterations."""
 
@@ -310,9 +345,10 @@ class RunConfig(Frozen):
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     tau_1: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
     tau_n: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
-    preset: Literal["cpd", "paper", "kld", "rkl", "sft"] = "cpd"
+    preset: Preset = "cpd"
     alpha: Fraction | AlphaStages | None = None
     divergence: Divergence | None = None
+    constants: ConstantsSpec | None = None
     detach_target: bool = False
     tau_squared: bool = True
     mixing: MixingSpec | None = None
@@ -347,8 +383,34 @@ class RunConfig(Frozen):
                 raise ValueError("student.drop_layers must leave at least one of the teacher's layers")
         return self
 
+    @model_validator(mode="after")
+    def _constants_belong(self) -> RunConfig:
+        divergence = self.divergence or PRESETS[self.preset]["divergence"]
+        given = {} if self.constants is None else self.constants.given()
+        known = CONSTANTS.get(divergence, ())
+        if unknown := [name for name in given if name not in known]:
+            has = f"has {' and '.join(known)} only" if known else "has none"
+            raise ValueError(
+                f"constants: {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not of {divergence!r}, which {has}"
+            )
+        if divergence in ("jsd", "skl", "srkl") and not 0.0 < given.get("beta", 0.5) < 1.0:
+            raise ValueError(f"constants.beta: {divergence} mixes with a weight between 0 and 1, both excluded")
+        if divergence == "bdl" and abs(given.get("lam", 0.9) - 0.5) < BDL_DEAD_ZONE:
+            raise ValueError("constants.lam: bdl is identically 0 at 0.5; the paper has 0.9")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_logits_are_kept(self) -> RunConfig:
+        divergence = self.divergence or PRESETS[self.preset]["divergence"]
+        if divergence == "taid" and self.teacher.top_k is not None:
+            raise ValueError("teacher.top_k: taid mixes whole logits, of which the top k do not suffice")
+        return self
+
     def resolved(self) -> RunConfig:
         """The same run with every `None` that the preset decides filled in. Idempotent."""
         preset = PRESETS[self.preset]
         missing = {name: value for name, value in preset.items() if getattr(self, name) is None}
+        if self.divergence not in (None, preset["divergence"]):
+            # Another divergence's constants are not for this one.
+            missing.pop("constants", None)
         return RunConfig.model_validate(self.model_dump() | missing) if missing else self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
@@ -29,6 +29,7 @@ class Method:
     """The parts of the loss that stay the same over the run; the defaults are plain cross-entropy."""
 
     divergence: str = "sft"
+    constants: dict[str, float] = field(default_factory=dict)
     mixing: MixingSpec = _UNMIXED
     detach_target: bool = False
     tau_squared: bool = True
@@ -101,6 +102,7 @@ class Course:
         method = self.method
         return Objective(
             divergence=method.divergence,
+            constants=method.constants,
             alpha=epoch.alpha,
             temperature=epoch.temperature,
             mixing=schedules.mixing_at(method.mixing, epoch.epoch, len(self.epochs), step, self.total_steps),

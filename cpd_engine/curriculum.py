@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Share of the samples in the first epoch of `cosine`, as in DA-KD's growth ablation (Table 9, CS).
 COSINE_START = 0.7
+# Stages of `baby_step`, equally long and each with as many samples more (POCL's 25, 50, 75 and 100 %).
+STAGES = 4
 # How far below its target L̄(k) may lie, relative to L̄(N): so that rounding does not cost a sample.
 TOLERANCE = 1e-12
 
@@ -48,18 +50,28 @@ def targets(profile: Profile, epochs: int, kind: str = "calibrated", *, floor: i
 
 
 def counted_sizes(samples: int, epochs: int, kind: str) -> list[int]:
-    """k_e of the curricula that only count samples: `none` N, `linear` ⌈e/n·N⌉, `cosine` from 0.7·N to N. Raises ValueError."""
+    """k_e of the curricula that only count samples. Raises ValueError for any other.
+
+    `none` N, `linear` ⌈e/n·N⌉, `cosine` from 0.7·N to N, `baby_step` ⌈s/4·N⌉ in stage s = ⌈4e/n⌉.
+    """
     match kind:
         case "none":
             return [samples] * epochs
         case "linear":
             return [-(-e * samples // epochs) for e in range(1, epochs + 1)]
+        case "baby_step":
+            return [-(-_stage(e, epochs) * samples // STAGES) for e in range(1, epochs + 1)]
         case "cosine":
             return [math.ceil(_cosine_fraction(e, epochs) * samples) for e in range(1, epochs + 1)]
         case _:
             raise ValueError(
-                f"no curriculum {kind!r}; there are calibrated, calibrated_affine, none, linear and cosine"
+                f"no curriculum {kind!r}; there are calibrated, calibrated_affine, none, linear, cosine and baby_step"
             )
+
+
+def _stage(epoch: int, epochs: int) -> int:
+    """1..4, as equally long as whole epochs allow; the last epoch is in the last one."""
+    return -(-epoch * STAGES // epochs)
 
 
 def _cosine_fraction(epoch: int, epochs: int) -> float:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cpd_engine.config import BDL_DEAD_ZONE
+
 # Below this, α, β and α + β of `abkd` take their continuous limits instead of dividing by almost nothing.
 ABKD_LIMIT = 1e-4
-# `bdl` is identically 0 at λ = ½.
-BDL_DEAD_ZONE = 1e-3
 
 
 def _log_mix(weight: float, log_a: Tensor, log_b: Tensor) -> Tensor:

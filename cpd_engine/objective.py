@@ -8,11 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from cpd_engine.projection import Head
+from cpd_engine.schedules import vanishes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """The loss of one optimizer step: alpha in [0, 1], temperature tau > 0, mixing t in [0, 1] (weight of the student in the target).
+    """The loss of one optimizer step: alpha in [0, 1], temperature tau > 0, mixing t in [0, 1] (weight of the student in the target, in
+    `taid` that of the teacher).
 
     `constants` are the divergence's own: beta, alpha, lam (METHOD section 4).
     """
@@ -30,7 +32,7 @@ class Objective:
         """False where the teacher's part of the loss is identically zero, so that its forward pass can be skipped."""
         if self.divergence == "sft" or self.alpha >= 1.0:
             return False
-        return self.divergence != "pmtd" or self.mixing < 1.0
+        return not vanishes(self.divergence, self.mixing)
 
     @property
     def kd_scale(self) -> float:

@@ -56,13 +56,12 @@ def schedule(config: RunConfig) -> Schedule:
     epochs, spec = config.epochs, config.mixing or MixingSpec()
     mixing = schedules.mixing(spec.kind, epochs, value=spec.value, end=spec.end)
     alphas = schedules.alphas(config.alpha, epochs)
-    mixes = config.divergence == "pmtd"
-    dead = [mixes and t >= 1.0 and a < 1.0 for t, a in zip(mixing, alphas, strict=True)]
+    dead = [schedules.vanishes(config.divergence, t) and a < 1.0 for t, a in zip(mixing, alphas, strict=True)]
     distils = [config.divergence != "sft" and a < 1.0 and not d for a, d in zip(alphas, dead, strict=True)]
     if not any(d or a > 0.0 for d, a in zip(distils, alphas, strict=True)):
         raise NothingToLearn(
             "no step of this run has a gradient: the CE weight alpha is 0 and the distillation term vanishes in every epoch; "
-            "give alpha a positive value, or a mixing schedule that stays below 1 with a divergence other than 'sft'"
+            "give alpha a positive value, or a divergence other than 'sft' with a mixing schedule that keeps some of the teacher"
         )
     return Schedule(
         epochs=epochs,
@@ -172,12 +171,12 @@ def _warnings(
     found: list[Warned] = []
     dead = [e + 1 for e, is_dead in enumerate(course.dead) if is_dead]
     if dead:
-        listed = ", ".join(map(str, dead))
+        listed, living = ", ".join(map(str, dead)), "linear" if config.divergence == "taid" else "open"
         found.append(
             Warned(
                 code="dead_epoch",
-                message=f"the mixed target equals the student (t = 1) in epoch {listed} of {course.epochs}: its distillation term "
-                "is identically 0, so the teacher is skipped there; mixing 'open' has no such epoch",
+                message=f"the mixed target equals the student in epoch {listed} of {course.epochs}: its distillation term "
+                f"is identically 0, so the teacher is skipped there; mixing '{living}' has no such epoch",
             )
         )
     if planned.samples < planned.batch_size:

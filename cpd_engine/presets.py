@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+# What the paper's baselines without a curriculum share (A.4.3).
+_PLAIN: dict[str, Any] = {
+    "epochs": 20,
+    "tau_1": 1.0,
+    "tau_n": 1.0,
+    "alpha": 0.3,
+    "mixing": {"kind": "fixed", "value": 0.0},
+    "curriculum": "none",
+    "difficulty": "ce_mean",
+    "subset_repeat": 1,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # CPD with t = (e-1)/n, so that the last epoch, the one with all the samples, still distils something.
     "cpd": {
@@ -29,37 +41,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "difficulty": "ce_mean",
         "subset_repeat": 2,
     },
-    "kld": {
-        "epochs": 20,
-        "tau_1": 1.0,
-        "tau_n": 1.0,
-        "alpha": 0.3,
-        "divergence": "kld",
-        "mixing": {"kind": "fixed", "value": 0.0},
-        "curriculum": "none",
-        "difficulty": "ce_mean",
-        "subset_repeat": 1,
-    },
-    "rkl": {
-        "epochs": 20,
-        "tau_1": 1.0,
-        "tau_n": 1.0,
-        "alpha": 0.3,
-        "divergence": "rkl",
-        "mixing": {"kind": "fixed", "value": 0.0},
-        "curriculum": "none",
-        "difficulty": "ce_mean",
-        "subset_repeat": 1,
-    },
-    "sft": {
-        "epochs": 20,
-        "tau_1": 1.0,
-        "tau_n": 1.0,
-        "alpha": 1.0,
-        "divergence": "sft",
-        "mixing": {"kind": "fixed", "value": 0.0},
-        "curriculum": "none",
-        "difficulty": "ce_mean",
-        "subset_repeat": 1,
-    },
+    "kld": {**_PLAIN, "divergence": "kld"},
+    "rkl": {**_PLAIN, "divergence": "rkl"},
+    "tvd": {**_PLAIN, "divergence": "tvd"},
+    "jsd": {**_PLAIN, "divergence": "jsd", "constants": {"beta": 0.5}},
+    "skl": {**_PLAIN, "divergence": "skl", "constants": {"beta": 0.5}},
+    "srkl": {**_PLAIN, "divergence": "srkl", "constants": {"beta": 0.5}},
+    "abkd": {**_PLAIN, "divergence": "abkd", "constants": {"alpha": 0.2, "beta": 0.7}},
+    # Here t is the weight of the teacher, which the paper lets rise linearly to 1.
+    "taid": {**_PLAIN, "divergence": "taid", "mixing": {"kind": "linear"}},
+    "sft": {**_PLAIN, "divergence": "sft", "alpha": 1.0},
 }

@@ -16,18 +16,28 @@ def temperatures(epochs: int, tau_1: float, tau_n: float) -> list[float]:
 def mixing(kind: str, epochs: int, *, value: float = 0.5, end: float = 1.0) -> list[float]:
     """t_e, the weight of the student in the target, for e = 1..n.
 
-    `linear` e/n (paper 3.3), `open` (e−1)/n, both times `end`; `fixed` is `value`; `step` moves with every optimizer step,
-    and here stands for its value where the epoch begins if all epochs had the same length.
+    `linear` e/n (paper 3.3), `open` (e−1)/n, `cosine` (1−cos(πe/n))/2, all times `end`; `fixed` is `value`; `step` moves with every
+    optimizer step, and here stands for its value where the epoch begins if all epochs had the same length.
     """
     match kind:
         case "linear":
             return [end * (e / epochs) for e in range(1, epochs + 1)]
         case "open" | "step":
             return [end * ((e - 1) / epochs) for e in range(1, epochs + 1)]
+        case "cosine":
+            return [end * (1.0 - math.cos(math.pi * e / epochs)) / 2.0 for e in range(1, epochs + 1)]
         case "fixed":
             return [value] * epochs
         case _:
-            raise ValueError(f"no mixing schedule {kind!r}; there are linear, open, fixed and step")
+            raise ValueError(f"no mixing schedule {kind!r}; there are linear, open, cosine, fixed and step")
+
+
+def vanishes(divergence: str | None, t: float) -> bool:
+    """Whether the mixed target is the student itself, so that loss and gradient are identically 0.
+
+    t is the weight of the student for `pmtd` and of the teacher for `taid`; no other divergence mixes.
+    """
+    return (divergence == "pmtd" and t >= 1.0) or (divergence == "taid" and t <= 0.0)
 
 
 def mixing_at(spec: MixingSpec, epoch: int, epochs: int, step: int, total_steps: int) -> float:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cpd_engine.divergences import ABKD_LIMIT, BDL_DEAD_ZONE
+from cpd_engine.config import BDL_DEAD_ZONE
+from cpd_engine.divergences import ABKD_LIMIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

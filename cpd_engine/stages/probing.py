@@ -199,6 +199,7 @@ class _Probe:
         config, course = self._config, schedule(self._config)
         return Objective(
             divergence=config.divergence or "sft",
+            constants=config.constants.given() if config.constants is not None else {},
             alpha=course.alphas[epoch],
             temperature=course.temperatures[epoch],
             mixing=course.mixing[epoch],

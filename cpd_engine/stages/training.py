@@ -120,6 +120,7 @@ def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, pl
         optimizer=config.optimizer,
         method=Method(
             divergence=config.divergence or "sft",
+            constants=config.constants.given() if config.constants is not None else {},
             mixing=config.mixing or MixingSpec(),
             detach_target=config.detach_target,
             tau_squared=config.tau_squared,

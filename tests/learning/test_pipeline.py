@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cpd_engine.errors import (
 )
 from cpd_engine.events import Event, Finished, Measured, to_dict
 from cpd_engine.inputs import Inputs
+from cpd_engine.presets import PRESETS
 from tests.learning.engine_runs import recipe
 
 QUICK: dict[str, Any] = {
@@ -234,3 +236,24 @@ def test_bad_rows_up_to_the_limit_are_counted_and_named(tmp_path: Path) -> None:
     strict = _config(tmp_path, dataset=dataset | {"max_bad_row_fraction": 0.01})
     with pytest.raises(DatasetInvalid, match="line 101"):
         _run(strict, tmp_path / "strict", Inputs(base=tmp_path))
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_trains_a_student_to_the_end(preset: str, tmp_path: Path) -> None:
+    events = _run(_config(tmp_path, preset=preset, subset_repeat=1), tmp_path / "out")
+    steps = [event["values"] for event in _of(events, "measured") if event["trained"] == "student"]
+    assert all(math.isfinite(step["loss"]) and step["kd"] >= 0.0 for step in steps)
+    assert (steps[0]["kd"] > 0.0) == (preset != "sft")
+    assert steps[-1]["ce"] < steps[0]["ce"]
+    assert events[-1]["kind"] == "finished"
+
+
+def test_the_constants_of_a_recipe_reach_the_loss(tmp_path: Path) -> None:
+    first = {}
+    for beta in (0.1, 0.5):
+        config = _config(tmp_path, preset="skl", constants={"beta": beta})
+        events = _run(config, tmp_path / f"{beta}")
+        first[beta] = _of(events, "measured")[0]["values"]
+    assert first[0.1]["ce"] == first[0.5]["ce"]
+    # A target that is less the teacher's own is farther from it: KL(p, βp + (1−β)q) falls as β rises.
+    assert first[0.1]["kd"] > 1.5 * first[0.5]["kd"] > 0.0

@@ -83,3 +83,25 @@ def test_an_error_never_repeats_the_value_it_was_given() -> None:
     with pytest.raises(ValidationError) as caught:
         RunConfig.model_validate(LEAST | {"teacher": {"hub": "hunter2 hunter2"}})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"divergence": "kld", "constants": {"beta": 0.1}}, "beta is not of 'kld', which has none"),
+        ({"preset": "srkl", "constants": {"lam": 0.9}}, "lam is not of 'srkl', which has beta only"),
+        ({"divergence": "skl", "constants": {"beta": 1.0}}, "skl mixes with a weight between 0 and 1"),
+        ({"divergence": "bdl", "constants": {"lam": 0.5}}, "identically 0 at 0.5"),
+        ({"preset": "taid", "teacher": LEAST["teacher"] | {"top_k": 8}}, "taid mixes whole logits"),
+    ],
+)
+def test_constants_that_mean_nothing_are_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RunConfig.model_validate(LEAST | change)
+
+
+def test_a_presets_constants_are_for_its_own_divergence_only() -> None:
+    skewed = RunConfig.model_validate(LEAST | {"preset": "srkl", "constants": {"beta": 0.1}}).resolved()
+    assert skewed.constants is not None
+    assert skewed.constants.given() == {"beta": 0.1}
+    assert RunConfig.model_validate(LEAST | {"preset": "abkd", "divergence": "kld"}).resolved().constants is None

@@ -60,12 +60,20 @@ def test_the_affine_targets_run_from_the_floor_to_the_whole() -> None:
     assert subset_sizes(SMALL, 4, "calibrated_affine", floor=2) == [2, 4, 5, 6]
 
 
+def test_baby_steps_are_four_stages_of_equal_length() -> None:
+    hundred = DifficultyProfile.from_scores(range(100))
+    assert subset_sizes(hundred, 8, "baby_step") == [25, 25, 50, 50, 75, 75, 100, 100]
+    assert subset_sizes(hundred, 3, "baby_step") == [50, 75, 100]
+    # POCL's 32 epochs of the paper see as many samples as 20 epochs of its baselines (A.4.3).
+    assert sum(subset_sizes(hundred, 32, "baby_step")) == 20 * 100
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.floats(0, 1e6), min_size=1, max_size=60),
     st.integers(1, 25),
     st.integers(1, 80),
-    st.sampled_from(["calibrated", "calibrated_affine", "none", "linear", "cosine"]),
+    st.sampled_from(["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step"]),
 )
 def test_every_curriculum_grows_from_the_floor_to_all_samples(
     values: list[float], epochs: int, floor: int, kind: str

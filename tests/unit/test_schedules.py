@@ -17,6 +17,7 @@ def test_the_mixing_schedules_are_those_of_the_method() -> None:
     assert schedules.mixing("linear", 4) == [0.25, 0.5, 0.75, 1.0]
     assert schedules.mixing("open", 4) == [0.0, 0.25, 0.5, 0.75]
     assert schedules.mixing("linear", 4, end=0.4) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert schedules.mixing("cosine", 4) == pytest.approx([(1 - 2**-0.5) / 2, 0.5, (1 + 2**-0.5) / 2, 1.0])
     assert schedules.mixing("fixed", 3, value=0.2) == [0.2, 0.2, 0.2]
     with pytest.raises(ValueError, match="no mixing schedule"):
         schedules.mixing("zigzag", 3)
