@@ -23,7 +23,9 @@ from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
 Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step"]
-Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds"]
+# The difficulties that a pass of the teacher is needed for.
+BY_TEACHER = frozenset({"teacher_ce", "dds"})
 MixingKind = Literal["linear", "open", "cosine", "fixed", "step"]
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
 CONSTANTS: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from cpd_engine.config import Difficulty
+from cpd_engine.config import BY_TEACHER, Difficulty
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +22,9 @@ def scores(
     """Score per sample [N] from summed negative log-likelihoods in nats over the supervised tokens.
 
     `ce_mean`: −log q(y) per token, of the untrained student; `ce_sum`: its sum, the paper's formula; `teacher_ce`: the teacher's
-    mean. A sample without supervised tokens gets NaN, which the profile leaves out and counts.
+    mean; `dds`: the student's over the teacher's, DA-KD's distillation difficulty score as the paper words it (6.3), whose own code
+    is not public. A sample without supervised tokens gets NaN, which the profile leaves out and counts. Raises ValueError where the
+    teacher's is needed and not there.
     """
     tokens = np.where(supervised_tokens > 0, supervised_tokens, np.nan).astype(np.float64)
     match kind:
@@ -31,13 +33,22 @@ def scores(
         case "ce_sum":
             return student_ce_sum.astype(np.float64) * (tokens / tokens)
         case "teacher_ce":
-            if teacher_ce_sum is None:
-                raise ValueError("teacher_ce needs the teacher's cross-entropy")
-            return teacher_ce_sum.astype(np.float64) / tokens
+            return _given(teacher_ce_sum, kind).astype(np.float64) / tokens
+        case "dds":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                # Infinite where the teacher is certain, and so left out: 0 tokens or no doubt at all.
+                ratios: Floats = student_ce_sum.astype(np.float64) / _given(teacher_ce_sum, kind) * (tokens / tokens)
+            return ratios
         case _:
             assert_never(kind)
 
 
 def needs_teacher(kind: Difficulty) -> bool:
     """True where scoring needs a pass of the teacher."""
-    return kind == "teacher_ce"
+    return kind in BY_TEACHER
+
+
+def _given(teacher_ce_sum: Floats | None, kind: Difficulty) -> Floats:
+    if teacher_ce_sum is None:
+        raise ValueError(f"{kind} needs the teacher's cross-entropy")
+    return teacher_ce_sum

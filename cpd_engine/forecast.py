@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cpd_engine import savings
-from cpd_engine.config import RunConfig, TinyModel
+from cpd_engine.config import BY_TEACHER, RunConfig, TinyModel
 from cpd_engine.events import Planned
 from cpd_engine.plan import plan, schedule
 from cpd_engine.shapes import Shape, adapter_parameters
@@ -145,7 +145,7 @@ def keeps_states(config: RunConfig) -> bool:
         repeat=config.subset_repeat or 1,
         distils=config.divergence != "sft",
     )
-    passes = visits + (config.difficulty == "teacher_ce")
+    passes = visits + (config.difficulty in BY_TEACHER)
     asked = config.teacher.cache
     always = asked != "auto" or config.teacher.top_k is not None
     return asked != "off" and passes > 0 and (always or passes >= savings.WORTHWHILE)
@@ -211,7 +211,7 @@ def _work(config: RunConfig, planned: Planned, teacher: Shape, student: Shape, p
     visits = planned.total_iterations * planned.batch_size
     twins = len(config.evaluation.baselines)
     work = visits * (step_flops(teacher, student, kept=kept) + twins * TRAINING_FLOPS * student.parameters)
-    scored = student.parameters + teacher.parameters * (kept + (config.difficulty == "teacher_ce"))
+    scored = student.parameters + teacher.parameters * (kept + (config.difficulty in BY_TEACHER))
     work += planned.samples * FORWARD_FLOPS * scored
     if config.teacher_sft is not None:
         work += config.teacher_sft.epochs * planned.samples * TRAINING_FLOPS * teacher.parameters

@@ -148,18 +148,21 @@ def test_the_paper_preset_warns_of_its_dead_epoch_and_distils_nothing_in_it(tmp_
     assert kd[2] == 0.0
 
 
-def test_difficulty_by_the_teacher_is_kept_beside_the_students(tmp_path: Path) -> None:
+@pytest.mark.parametrize("difficulty", ["teacher_ce", "dds"])
+def test_difficulty_by_the_teacher_is_kept_beside_the_students(difficulty: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    _run(_config(tmp_path, difficulty="teacher_ce", curriculum="calibrated_affine"), out)
+    _run(_config(tmp_path, difficulty=difficulty, curriculum="calibrated_affine"), out)
     kept = feather.read_table(out / "profile" / "scores.arrow")
     score, by_teacher, by_student, tokens = (
         kept[name].to_numpy() for name in ("score", "teacher_ce_sum", "student_ce_sum", "supervised_tokens")
     )
-    assert score.tolist() == (by_teacher / tokens).tolist()
+    assert score == pytest.approx(
+        by_teacher / tokens if difficulty == "teacher_ce" else by_student / by_teacher, rel=1e-15
+    )
     assert by_student.tolist() != by_teacher.tolist()
     rows = [json.loads(line)["id"] for line in (out / "prepared" / "train.jsonl").read_text().splitlines()]
     assert kept["id"].to_pylist() == rows
-    assert kept.schema.metadata == {b"difficulty": b"teacher_ce"}
+    assert kept.schema.metadata == {b"difficulty": difficulty.encode()}
 
 
 def test_without_validation_rows_the_last_weights_are_taken(tmp_path: Path) -> None:

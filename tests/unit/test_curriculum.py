@@ -166,7 +166,11 @@ def test_ce_scores_are_mean_and_sum_over_supervised_tokens() -> None:
     assert mean[:2].tolist() == [2.0, 1.0]
     assert total[:2].tolist() == [6.0, 8.0]
     assert teacher[:2].tolist() == [1.0, 0.5]
-    assert all(math.isnan(s[2]) for s in (mean, total, teacher))
+    ratio = scores("dds", student_ce_sum=sums, supervised_tokens=tokens, teacher_ce_sum=np.array([3.0, 0.0, 0.0]))
+    assert ratio[:2].tolist() == [2.0, math.inf]
+    assert all(math.isnan(s[2]) for s in (mean, total, teacher, ratio))
+    with pytest.raises(ValueError, match="dds needs the teacher's cross-entropy"):
+        scores("dds", student_ce_sum=sums, supervised_tokens=tokens)
 
 
 def test_the_subsets_of_a_million_samples_grow_strictly() -> None:
