@@ -26,7 +26,7 @@ Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosin
 Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
-MixingKind = Literal["linear", "open", "cosine", "fixed", "step"]
+MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step"]
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
 CONSTANTS: dict[str, tuple[str, ...]] = {
     "jsd": ("beta",),

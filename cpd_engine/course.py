@@ -105,7 +105,7 @@ class Course:
             constants=method.constants,
             alpha=epoch.alpha,
             temperature=epoch.temperature,
-            mixing=schedules.mixing_at(method.mixing, epoch.epoch, len(self.epochs), step, self.total_steps),
+            mixing=schedules.mixing_at(method.mixing, epoch.mixing, step, self.total_steps),
             detach_target=method.detach_target,
             tau_squared=method.tau_squared,
         )

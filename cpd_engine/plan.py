@@ -49,12 +49,17 @@ class Plan:
     warnings: tuple[Warned, ...]
 
 
-def schedule(config: RunConfig) -> Schedule:
-    """The epochs of a resolved config. Raises NothingToLearn when no epoch has any gradient, ConfigInvalid when unresolved."""
+def schedule(config: RunConfig, progress: Sequence[float] | None = None) -> Schedule:
+    """The epochs of a resolved config. Raises NothingToLearn when no epoch has any gradient, ConfigInvalid when unresolved.
+
+    `progress`: L̄(k_e)/L̄(N) by epoch, where the profile is known; `calibrated` mixing follows it.
+    """
     if config.epochs is None or config.tau_1 is None or config.tau_n is None or config.alpha is None:
         raise ConfigInvalid("the preset must be resolved before the run is planned")
     epochs, spec = config.epochs, config.mixing or MixingSpec()
     mixing = schedules.mixing(spec.kind, epochs, value=spec.value, end=spec.end)
+    if spec.kind == "calibrated" and progress is not None:
+        mixing = [spec.end * share for share in progress]
     alphas = schedules.alphas(config.alpha, epochs)
     dead = [schedules.vanishes(config.divergence, t) and a < 1.0 for t, a in zip(mixing, alphas, strict=True)]
     distils = [config.divergence != "sft" and a < 1.0 and not d for a, d in zip(alphas, dead, strict=True)]
@@ -98,6 +103,8 @@ def plan(
     floor = floor_size(usable, batch, config.min_fraction)
     exact = kind not in CALIBRATED or profile is not None
     sizes, aims = _subsets(kind, course.epochs, usable, floor, profile)
+    if profile is not None:
+        course = schedule(config, _progress(profile, sizes))
     epochs = _epochs(course, sizes, aims, repeat, batch)
     planned = Planned(
         samples=usable,
@@ -122,6 +129,12 @@ def _subsets(
     if profile is None:
         return grown(counted_sizes(samples, epochs, "linear" if kind in CALIBRATED else kind), samples, floor), None
     return subset_sizes(profile, epochs, kind, floor=floor), targets(profile, epochs, kind, floor=floor)
+
+
+def _progress(profile: DifficultyProfile, sizes: Sequence[int]) -> list[float]:
+    """L̄(k_e)/L̄(N) of each epoch, between 0 and 1; 1 where nothing is difficult."""
+    whole = float(profile.cumulative[-1])
+    return [float(profile.cumulative[size - 1]) / whole if whole > 0.0 else 1.0 for size in sizes]
 
 
 def _epochs(

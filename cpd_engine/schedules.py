@@ -17,10 +17,11 @@ def mixing(kind: str, epochs: int, *, value: float = 0.5, end: float = 1.0) -> l
     """t_e, the weight of the student in the target, for e = 1..n.
 
     `linear` e/n (paper 3.3), `open` (e−1)/n, `cosine` (1−cos(πe/n))/2, all times `end`; `fixed` is `value`; `step` moves with every
-    optimizer step, and here stands for its value where the epoch begins if all epochs had the same length.
+    optimizer step, and here stands for its value where the epoch begins if all epochs had the same length; `calibrated` follows the
+    difficulty of the epoch's subset, L̄(k_e)/L̄(N), which before the profile is taken to grow evenly.
     """
     match kind:
-        case "linear":
+        case "linear" | "calibrated":
             return [end * (e / epochs) for e in range(1, epochs + 1)]
         case "open" | "step":
             return [end * ((e - 1) / epochs) for e in range(1, epochs + 1)]
@@ -29,7 +30,7 @@ def mixing(kind: str, epochs: int, *, value: float = 0.5, end: float = 1.0) -> l
         case "fixed":
             return [value] * epochs
         case _:
-            raise ValueError(f"no mixing schedule {kind!r}; there are linear, open, cosine, fixed and step")
+            raise ValueError(f"no mixing schedule {kind!r}; there are linear, open, cosine, calibrated, fixed and step")
 
 
 def vanishes(divergence: str | None, t: float) -> bool:
@@ -40,11 +41,9 @@ def vanishes(divergence: str | None, t: float) -> bool:
     return (divergence == "pmtd" and t >= 1.0) or (divergence == "taid" and t <= 0.0)
 
 
-def mixing_at(spec: MixingSpec, epoch: int, epochs: int, step: int, total_steps: int) -> float:
-    """t for optimizer step `step` (from 0) of `total_steps`, in epoch `epoch` (from 1). `step` mixing is end·step/total: never 1."""
-    if spec.kind == "step":
-        return spec.end * step / total_steps
-    return mixing(spec.kind, epochs, value=spec.value, end=spec.end)[epoch - 1]
+def mixing_at(spec: MixingSpec, planned: float, step: int, total_steps: int) -> float:
+    """t for optimizer step `step` (from 0) of `total_steps`: its epoch's as planned, or end·step/total for `step`: never 1."""
+    return spec.end * step / total_steps if spec.kind == "step" else planned
 
 
 def alphas(alpha: float | tuple[float, ...], epochs: int) -> list[float]:

@@ -74,7 +74,7 @@ def test_epochs_are_counted_by_finished_steps() -> None:
 def test_objectives_follow_the_plan_and_the_learning_rate_the_whole_course() -> None:
     turns = list(_course().turns(0))
     assert [turn.objective.temperature for turn in turns] == [1.1] * 2 + [1.2] * 3 + [1.3] * 5
-    assert [turn.objective.mixing for turn in turns] == pytest.approx([0.0] * 2 + [1 / 3] * 3 + [2 / 3] * 5)
+    assert [turn.objective.mixing for turn in turns] == pytest.approx([0.1] * 2 + [0.2] * 3 + [0.3] * 5)
     rates = [turn.learning_rate for turn in turns]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == pytest.approx(0.1)

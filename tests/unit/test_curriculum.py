@@ -177,3 +177,17 @@ def test_the_subsets_of_a_million_samples_grow_strictly() -> None:
     values = np.random.default_rng(0).gamma(2.0, 1.0, 1_000_000)
     sizes = subset_sizes(DifficultyProfile.from_scores(values), 20)
     assert all(a < b for a, b in itertools.pairwise(sizes))
+
+
+def test_calibrated_mixing_follows_the_difficulty_of_the_subsets() -> None:
+    wanted = config(
+        epochs=4, curriculum="calibrated", mixing={"kind": "calibrated", "end": 0.8}, optimizer={"batch_size": 1}
+    )
+    known = plan(wanted, samples=6, profile=SMALL).planned.epochs
+    # L̄ of 1, 4, 5 and 6 samples: 1, 2, 3.2 and 4.
+    assert [epoch.mixing for epoch in known] == pytest.approx([0.2, 0.4, 0.64, 0.8])
+    before = plan(wanted, samples=6).planned.epochs
+    assert [epoch.mixing for epoch in before] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    # With end 1 the last epoch, which has all samples, distils nothing, as with `linear`.
+    whole = plan(config(epochs=4, mixing={"kind": "calibrated"}), samples=6, profile=SMALL)
+    assert whole.planned.epochs[-1].dead

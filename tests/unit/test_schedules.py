@@ -25,7 +25,7 @@ def test_the_mixing_schedules_are_those_of_the_method() -> None:
 
 def test_step_mixing_moves_with_every_step_and_never_reaches_its_end() -> None:
     spec = MixingSpec(kind="step", end=0.8)
-    values = [schedules.mixing_at(spec, 1, 2, step, 10) for step in range(10)]
+    values = [schedules.mixing_at(spec, 0.0, step, 10) for step in range(10)]
     assert values[0] == 0.0
     assert values[5] == pytest.approx(0.4)
     assert max(values) < 0.8
@@ -33,7 +33,7 @@ def test_step_mixing_moves_with_every_step_and_never_reaches_its_end() -> None:
 
 def test_other_mixing_is_constant_within_an_epoch() -> None:
     spec = MixingSpec(kind="open")
-    assert schedules.mixing_at(spec, 3, 4, 0, 100) == schedules.mixing_at(spec, 3, 4, 99, 100) == 0.5
+    assert schedules.mixing_at(spec, 0.5, 0, 100) == schedules.mixing_at(spec, 0.5, 99, 100) == 0.5
 
 
 def test_alpha_is_a_constant_or_stages_of_equal_length() -> None:
