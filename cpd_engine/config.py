@@ -23,7 +23,7 @@ from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
 Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step"]
-Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
 MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step"]

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from cpd_engine.fused import Gradients, losses_and_gradients
 from cpd_engine.objective import Objective, Taught, TopK
-from cpd_engine.projection import Head, Workspace
+from cpd_engine.projection import Head, Workspace, chunk_tokens, compute_dtype, tile_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,27 @@ def token_cross_entropies(
         workspace=workspace or Workspace(),
     )
     return ce_N.double()
+
+
+@torch.no_grad()
+def token_entropies(hidden_ND: Tensor, head: Head, *, workspace: Workspace | None = None) -> Tensor:
+    """−Σ q log q in nats for each of N positions, float64 [N], without gradients; chunk by chunk, so that no [N, V] tensor lives."""
+    workspace, device = workspace or Workspace(), hidden_ND.device
+    wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
+    found_N = torch.empty(len(hidden_ND), dtype=torch.float64, device=device)
+    narrow = head.to(compute_dtype(head.weight_WD))
+    with torch.autocast(device.type, enabled=False):
+        for start in range(0, len(hidden_ND), chunk_tokens(device, head.vocabulary)):
+            part = slice(start, start + chunk_tokens(device, head.vocabulary))
+            hidden_CD = hidden_ND[part]
+            z_CV = workspace.take("student", (len(hidden_CD), head.vocabulary), dtype=wide, device=device)
+            narrow.project(hidden_CD, z_CV)
+            for rows in range(0, len(z_CV), tile_tokens(device, head.vocabulary, len(z_CV))):
+                log_q_RV = torch.log_softmax(
+                    z_CV[rows : rows + tile_tokens(device, head.vocabulary, len(z_CV))], dim=-1
+                )
+                found_N[start + rows : start + rows + len(log_q_RV)] = -torch.linalg.vecdot(log_q_RV.exp(), log_q_RV)
+    return found_N
 
 
 class _Fused(torch.autograd.Function):

@@ -16,6 +16,7 @@ _NAMES = {
     "ce_mean": "student's CE, nats per token",
     "ce_sum": "student's CE, nats per response",
     "teacher_ce": "teacher's CE, nats per token",
+    "entropy": "student's entropy, nats per token",
     "dds": "student's CE over the teacher's",
 }
 # Cuts nearer to each other than this share of the samples share a label.

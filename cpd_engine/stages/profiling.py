@@ -112,6 +112,7 @@ def seal_scores(
         student_ce_sum=by_student.sums,
         supervised_tokens=by_student.tokens,
         teacher_ce_sum=by_teacher.sums if by_teacher else None,
+        student_entropy_sum=by_student.entropy_sums,
     )
     columns: dict[str, Any] = {
         "id": prepared.samples.ids,
@@ -119,6 +120,8 @@ def seal_scores(
         "student_ce_sum": by_student.sums,
         "supervised_tokens": by_student.tokens,
     }
+    if by_student.entropy_sums is not None:
+        columns["student_entropy_sum"] = by_student.entropy_sums
     if by_teacher is not None:
         columns["teacher_ce_sum"] = by_teacher.sums
     if run.fleet.leads:
@@ -132,7 +135,13 @@ def seal_scores(
 
 def _score(run: Run, prepared: Prepared, path: Path, label: str) -> CrossEntropies:
     decoder = load(path, dtype=torch.float32, device=run.runtime.device)
-    return cross_entropies(decoder, prepared.samples, runtime=run.runtime, on_progress=run.progress("profile", label))
+    return cross_entropies(
+        decoder,
+        prepared.samples,
+        runtime=run.runtime,
+        entropies=run.config.difficulty == "entropy",
+        on_progress=run.progress("profile", label),
+    )
 
 
 def _ready(run: Run, prepared: Prepared, found: _Found) -> ProfileReady:

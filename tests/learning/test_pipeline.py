@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -163,6 +164,16 @@ def test_difficulty_by_the_teacher_is_kept_beside_the_students(difficulty: str, 
     rows = [json.loads(line)["id"] for line in (out / "prepared" / "train.jsonl").read_text().splitlines()]
     assert kept["id"].to_pylist() == rows
     assert kept.schema.metadata == {b"difficulty": difficulty.encode()}
+
+
+def test_difficulty_by_entropy_is_kept_and_ranks(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _run(_config(tmp_path, difficulty="entropy"), out)
+    kept = feather.read_table(out / "profile" / "scores.arrow")
+    score, entropy, tokens = (kept[name].to_numpy() for name in ("score", "student_entropy_sum", "supervised_tokens"))
+    assert score == pytest.approx(entropy / tokens, rel=1e-15)
+    # Fresh weights are not far from uniform over their 400 ids.
+    assert np.all((0.8 * math.log(400) < score) & (score < math.log(400)))
 
 
 def test_without_validation_rows_the_last_weights_are_taken(tmp_path: Path) -> None:

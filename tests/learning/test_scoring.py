@@ -27,6 +27,18 @@ def test_scores_are_transformers_own_losses(tmp_path: Path, kind: str) -> None:
     assert found.mean == pytest.approx(found.sums.sum() / found.tokens.sum())
 
 
+def test_entropies_are_summed_over_the_same_tokens(tmp_path: Path) -> None:
+    model, given = decoder(tmp_path), samples(5)
+    found = cross_entropies(model, given, runtime=CPU, entropies=True)
+    assert found.sums.tolist() == cross_entropies(model, given, runtime=CPU).sums.tolist()
+    assert found.entropy_sums is not None
+    for sample, total in zip(given, found.entropy_sums, strict=True):
+        with torch.no_grad():
+            logits_TV = model.model(torch.tensor(sample.input_ids, dtype=torch.int64)[None]).logits[0]
+        entropies_T = torch.distributions.Categorical(logits=logits_TV[:, : model.vocabulary]).entropy()
+        assert total == pytest.approx(float(entropies_T[sample.prompt_length - 1 : -1].sum()), rel=1e-5)
+
+
 def test_a_score_does_not_depend_on_the_samples_beside_it(tmp_path: Path) -> None:
     model = decoder(tmp_path)
     given = samples(40)

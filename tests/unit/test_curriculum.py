@@ -168,7 +168,11 @@ def test_ce_scores_are_mean_and_sum_over_supervised_tokens() -> None:
     assert teacher[:2].tolist() == [1.0, 0.5]
     ratio = scores("dds", student_ce_sum=sums, supervised_tokens=tokens, teacher_ce_sum=np.array([3.0, 0.0, 0.0]))
     assert ratio[:2].tolist() == [2.0, math.inf]
-    assert all(math.isnan(s[2]) for s in (mean, total, teacher, ratio))
+    entropy = scores("entropy", student_ce_sum=sums, supervised_tokens=tokens, student_entropy_sum=3.0 * sums)
+    assert entropy[:2].tolist() == [6.0, 3.0]
+    assert all(math.isnan(s[2]) for s in (mean, total, teacher, ratio, entropy))
+    with pytest.raises(ValueError, match="entropy needs the student's entropy"):
+        scores("entropy", student_ce_sum=sums, supervised_tokens=tokens)
     with pytest.raises(ValueError, match="dds needs the teacher's cross-entropy"):
         scores("dds", student_ce_sum=sums, supervised_tokens=tokens)
 

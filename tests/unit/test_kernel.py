@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cpd_engine import projection
 from cpd_engine.divergences import divergence
-from cpd_engine.kernel import token_cross_entropies, token_losses
+from cpd_engine.kernel import token_cross_entropies, token_entropies, token_losses
 from cpd_engine.objective import Objective, Taught, TopK
 from cpd_engine.projection import Head, Workspace
 
@@ -323,6 +323,15 @@ def test_cross_entropies_for_scoring_are_those_of_the_loss() -> None:
     found = token_cross_entropies(problem.student_ND, problem.head, problem.targets_N)
     logits_NV = _logits(problem.student_ND, problem.head)
     torch.testing.assert_close(found, functional.cross_entropy(logits_NV, problem.targets_N, reduction="none"))
+
+
+@pytest.mark.parametrize("tokens", COUNTS)
+@pytest.mark.parametrize("head", [{}, {"scale": 0.5, "soft_cap": 2.0}])
+def test_entropies_are_those_of_whole_distributions(tokens: int, head: dict[str, Any]) -> None:
+    problem = _problem(tokens=tokens, **head)
+    found = token_entropies(problem.student_ND, problem.head)
+    wanted = torch.distributions.Categorical(logits=_logits(problem.student_ND, problem.head)).entropy()
+    torch.testing.assert_close(found, wanted.detach(), rtol=1e-10, atol=1e-12)
 
 
 def _top(problem: Problem, k: int, tau: float) -> TopK:
