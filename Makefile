@@ -40,7 +40,7 @@ demo: setup
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --out benchmarks/scale/results.csv
 
-# The engine against TRL and a padded loop, each in a process of its own; about twenty minutes and 12 GB. benchmarks/README.md explains.
+# The engine against TRL and a padded loop, each in a process of its own; about half an hour and 17 GB. benchmarks/README.md explains.
 .PHONY: bench bench-short
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[engine,bench]"
