@@ -91,18 +91,15 @@ def token_entropies(hidden_ND: Tensor, head: Head, *, workspace: Workspace | Non
     workspace, device = workspace or Workspace(), hidden_ND.device
     wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
     found_N = torch.empty(len(hidden_ND), dtype=torch.float64, device=device)
-    narrow = head.to(compute_dtype(head.weight_WD))
+    narrow, chunk = head.to(compute_dtype(head.weight_WD)), chunk_tokens(device, head.vocabulary)
     with torch.autocast(device.type, enabled=False):
-        for start in range(0, len(hidden_ND), chunk_tokens(device, head.vocabulary)):
-            part = slice(start, start + chunk_tokens(device, head.vocabulary))
-            hidden_CD = hidden_ND[part]
+        for hidden_CD, found_C in zip(hidden_ND.split(chunk), found_N.split(chunk), strict=True):
             z_CV = workspace.take("student", (len(hidden_CD), head.vocabulary), dtype=wide, device=device)
             narrow.project(hidden_CD, z_CV)
-            for rows in range(0, len(z_CV), tile_tokens(device, head.vocabulary, len(z_CV))):
-                log_q_RV = torch.log_softmax(
-                    z_CV[rows : rows + tile_tokens(device, head.vocabulary, len(z_CV))], dim=-1
-                )
-                found_N[start + rows : start + rows + len(log_q_RV)] = -torch.linalg.vecdot(log_q_RV.exp(), log_q_RV)
+            tile = tile_tokens(device, head.vocabulary, len(z_CV))
+            for z_RV, found_R in zip(z_CV.split(tile), found_C.split(tile), strict=True):
+                log_q_RV = torch.log_softmax(z_RV, dim=-1)
+                found_R.copy_(torch.linalg.vecdot(log_q_RV.exp(), log_q_RV)).neg_()
     return found_N
 
 

@@ -21,9 +21,9 @@ from cpd_engine.models import attention
 
 # Settings of an architecture that scale its logits, some as a factor, some as a divisor: which one is measured, not believed.
 _SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
+_CAPS = ("final_logit_softcapping", "logits_soft_cap")
 # Settings that keep a token from seeing all before it.
 _WINDOWS = ("sliding_window", "attention_chunk_size")
-_CAPS = ("final_logit_softcapping", "logits_soft_cap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

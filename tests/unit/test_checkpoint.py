@@ -95,6 +95,7 @@ def test_a_full_disk_keeps_what_was_sealed(tmp_path: Path, error: Exception) -> 
 def test_tensors_that_find_the_disk_full_say_so_as_any_file_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The writer renames a file of its own into place, even over /dev/full, and a disk that is really full needs a mount.
     def full(*_: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 

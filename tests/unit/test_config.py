@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from cpd_engine.config import RunConfig
+from cpd_engine.config import Preset, RunConfig
 from cpd_engine.presets import PRESETS
 
 LEAST: dict[str, Any] = {
@@ -36,6 +36,10 @@ def test_what_a_cache_keeps_is_not_asked_for_without_one() -> None:
 def test_an_explicit_value_wins_over_its_preset() -> None:
     config = RunConfig.model_validate(LEAST | {"preset": "kld", "tau_n": 3.0, "alpha": [0.3, 0.0]}).resolved()
     assert (config.divergence, config.tau_1, config.tau_n, config.alpha) == ("kld", 1.0, 3.0, (0.3, 0.0))
+
+
+def test_every_preset_that_can_be_named_is_there() -> None:
+    assert set(get_args(Preset)) == set(PRESETS)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
