@@ -22,11 +22,13 @@ from pydantic import (
 from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
-Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step"]
-Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy"]
+Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step", "dakd"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
 MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step"]
+# Those for which the student has to answer every training prompt.
+BY_ANSWERS = frozenset({"rouge_l", "rank_fusion"})
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
 CONSTANTS: dict[str, tuple[str, ...]] = {
     "jsd": ("beta",),
@@ -48,6 +50,10 @@ Preset = Literal[
     "srkl",
     "abkd",
     "taid",
+    "kld_pocl",
+    "srkl_pocl",
+    "tvd_pocl",
+    "dakd",
     "sft",
 ]
 Metric = Literal["rouge_l", "exact_match", "ce"]
@@ -241,6 +247,24 @@ class MixingSpec(Frozen):
     end: Fraction = 1.0
 
 
+class BudgetSpec(Frozen):
+    """How long the student trains, whatever its curriculum: so many optimizer steps, or supervised tokens, in all.
+
+    `amount` says it outright, `epochs` as what so many passes over all the samples take. The epochs of the curriculum share it in
+    proportion to what they would take without; of tokens it is met as nearly as whole steps allow.
+    """
+
+    unit: Literal["steps", "tokens"] = "steps"
+    amount: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    epochs: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> BudgetSpec:
+        if (self.amount is None) == (self.epochs is None):
+            raise ValueError("name exactly one of amount and epochs")
+        return self
+
+
 class ConstantsSpec(Frozen):
     """A divergence's own constants (paper A.4.5); None: the paper's value. Which divergence has which is checked by `RunConfig`."""
 
@@ -358,6 +382,7 @@ class RunConfig(Frozen):
     min_fraction: Fraction = 0.0
     difficulty: Difficulty | None = None
     subset_repeat: Annotated[int, Field(ge=1, le=1000)] | None = None
+    budget: BudgetSpec | None = None
     # Rank the samples anew after every so many epochs, by the cross-entropy seen in training (paper 6.2).
     refresh_every: Annotated[int, Field(ge=1, le=1000)] | None = None
 
@@ -399,6 +424,15 @@ class RunConfig(Frozen):
             raise ValueError(f"constants.beta: {divergence} mixes with a weight between 0 and 1, both excluded")
         if divergence == "bdl" and abs(given.get("lam", 0.9) - 0.5) < BDL_DEAD_ZONE:
             raise ValueError("constants.lam: bdl is identically 0 at 0.5; the paper has 0.9")
+        return self
+
+    @model_validator(mode="after")
+    def _mixing_follows_growth(self) -> RunConfig:
+        curriculum = self.curriculum or PRESETS[self.preset]["curriculum"]
+        if curriculum == "dakd" and self.mixing is not None and self.mixing.kind == "calibrated":
+            raise ValueError(
+                "mixing 'calibrated' follows the difficulty of a subset that grows; that of 'dakd' shrinks"
+            )
         return self
 
     @model_validator(mode="after")

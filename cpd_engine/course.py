@@ -49,7 +49,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """One training from its first step to its last. `order` holds sample indices from easy to hard; an epoch takes its first k_e.
+    """One training from its first step to its last. `order` holds sample indices in the curriculum's order; an epoch takes its first k_e.
 
     `evaluations` are the numbers of finished steps after which the model is validated.
     """
@@ -85,9 +85,10 @@ class Course:
         subset = order[: epoch.subset_size]
         seed = derived_seed(self.seed, self.trained, "batches")
         size = self.optimizer.batch_size
-        batches = epoch_batches(subset, repeat=self.repeat, batch_size=size, seed=seed, epoch=epoch.epoch)
-        # The CE-only twin ends with the student's number of steps, in the middle of an epoch if need be.
-        for index, chosen in enumerate(batches[: epoch.iterations]):
+        batches = epoch_batches(
+            subset, repeat=self.repeat, batch_size=size, seed=seed, epoch=epoch.epoch, visits=epoch.visits
+        )
+        for index, chosen in enumerate(batches):
             if index >= done:
                 yield Turn(
                     epoch=epoch,
@@ -123,6 +124,7 @@ def plain_epochs(samples: int, batch_size: int, total_steps: int) -> tuple[Epoch
             subset_size=samples,
             target=None,
             iterations=min(whole, total_steps - index * whole),
+            visits=min(samples, (total_steps - index * whole) * batch_size),
             temperature=1.0,
             mixing=0.0,
             alpha=1.0,

@@ -90,12 +90,16 @@ class DataReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPlan:
-    """One epoch of the plan: k_e of N samples, target mean difficulty (None where the curriculum has none), iterations, τ_e, t_e, α_e."""
+    """One epoch of the plan: k_e of N samples, target mean difficulty (None where the curriculum has none), iterations, τ_e, t_e, α_e.
+
+    `visits`: how often it shows a sample, r·k_e; under a budget as often as its iterations have room for.
+    """
 
     epoch: int
     subset_size: int
     target: float | None
     iterations: int
+    visits: int
     temperature: float
     mixing: float
     alpha: float
@@ -160,11 +164,15 @@ class ScoredSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileReady:
-    """The difficulty profile L̄(k), thinned to at most about 500 points (`k`, `cumulative`), and what the curriculum made of it."""
+    """The difficulty profile L̄(k), thinned to at most about 500 points (`k`, `cumulative`), and what the curriculum made of it.
+
+    `descending`: the curriculum takes the hardest first, and L̄(k) is the mean of the k hardest.
+    """
 
     difficulty: str
     samples: int
     unscored: int
+    descending: bool
     mean: float
     k: tuple[int, ...]
     cumulative: tuple[float, ...]

@@ -142,7 +142,6 @@ def keeps_states(config: RunConfig) -> bool:
     visits = savings.visits(
         planned.epochs,
         samples=planned.samples,
-        repeat=config.subset_repeat or 1,
         distils=config.divergence != "sft",
     )
     passes = visits + (config.difficulty in BY_TEACHER)

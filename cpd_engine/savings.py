@@ -25,10 +25,9 @@ class Weights:
     head: int
 
 
-def visits(epochs: Sequence[EpochPlan], *, samples: int, repeat: int, distils: bool) -> float:
+def visits(epochs: Sequence[EpochPlan], *, samples: int, distils: bool) -> float:
     """How often a job asks the teacher about a sample, on average over all samples: r · Σ k_e / N over the epochs that need it."""
-    asked = sum(epoch.subset_size for epoch in epochs if distils and epoch.alpha < 1.0 and not epoch.dead)
-    return repeat * asked / samples
+    return sum(epoch.visits for epoch in epochs if distils and epoch.alpha < 1.0 and not epoch.dead) / samples
 
 
 def record_bytes(*, hidden: int, dtype_bytes: int, top_k: int | None = None, temperatures: int = 0) -> int:

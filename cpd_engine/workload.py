@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpd_engine.config import RunConfig, StudentFromTeacher
-from cpd_engine.difficulty import needs_teacher
+from cpd_engine.difficulty import needs_answers, needs_teacher
 from cpd_engine.events import Phase, Planned
+from cpd_engine.facts import Facts, Questions
 from cpd_engine.plan import schedule
 from cpd_engine.timing import Amount, Line, Seconds, answering
 
@@ -33,62 +34,11 @@ Kind = Literal[
 ]
 # Where the student learns, and its twin.
 STEPS = frozenset[Kind]({"distil", "distil_kept", "plain"})
-# Tokens that are scored together, as in cpd_engine.scoring.
-BATCH_TOKENS = 8192
 # Samples on which the influence of layers is measured before some are taken out, as in cpd_engine.stages.profiling.
 INFLUENCE_SAMPLES = 128
 # AdamW keeps two moments beside each weight, all float32.
 STATE_BYTES = 12
 WEIGHT_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Of samples, by index: tokens [N], and how many of them are supervised [N]."""
-
-    tokens: NDArray[np.int64]
-    supervised: NDArray[np.int64]
-
-    def whole(self, pieces: float) -> Amount:
-        """All samples once, in `pieces` steps or batches."""
-        return Amount(pieces=pieces, units=float(self.tokens.sum()), others=float(self.supervised.sum()))
-
-    @property
-    def scoring(self) -> Amount:
-        """All samples scored once."""
-        return self.whole(-(-int(self.tokens.sum()) // BATCH_TOKENS))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Questions:
-    """Rows that are answered and scored: prompt lengths, and the decoding steps that the reference answers take, end token included."""
-
-    lengths: Lengths
-    prompts: tuple[int, ...]
-    references: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the plan is laid over. `order`: sample indices from easy to hard, or None before the profile.
-
-    `said`: decoding steps of a typical answer by the teacher and the student as they came, None where they will have been trained
-    by then; `trained_bytes`: of what the student's optimizer moves (the adapter alone with LoRA); `kept`: the teacher's states are
-    made once, at the first need of them, or were `found` where another job had left them.
-    """
-
-    train: Lengths
-    order: NDArray[np.int64] | None
-    validation: Questions
-    test: Questions
-    validations: int
-    teacher_bytes: int
-    student_bytes: int
-    trained_bytes: int
-    teacher_said: int | None
-    student_said: int | None
-    kept: bool
-    found: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +75,8 @@ def student_steps(config: RunConfig, planned: Planned, facts: Facts) -> dict[Kin
     tokens, supervised = (_cumulative(of, facts.order) for of in (facts.train.tokens, facts.train.supervised))
     for epoch, distils in zip(planned.epochs, schedule(config).distils, strict=True):
         kind: Kind = ("distil_kept" if facts.kept else "distil") if distils else "plain"
-        at, repeat = epoch.subset_size - 1, config.subset_repeat or 1
-        amount = Amount(pieces=epoch.iterations, units=repeat * tokens[at], others=repeat * supervised[at])
+        at, visits = epoch.subset_size - 1, epoch.visits / epoch.subset_size
+        amount = Amount(pieces=epoch.iterations, units=visits * tokens[at], others=visits * supervised[at])
         found[kind] = found.get(kind, Amount()) + amount
     return found
 
@@ -162,6 +112,10 @@ def _profiling(config: RunConfig, facts: Facts) -> Iterator[Task]:
         yield _sealing("profile", facts.student_bytes)
     yield _loading("profile", "load_student")
     yield Task(phase="profile", kind="score_student", amount=facts.train.scoring)
+    if needs_answers(config.difficulty or "ce_mean"):
+        yield Task(
+            phase="profile", kind="answer_student", amount=_answers(config, facts.train.asked, facts.student_said)
+        )
     if needs_teacher(config.difficulty or "ce_mean"):
         # Kept states give the teacher's scores as well, but for its head.
         heads = replace(facts.train.scoring, units=0.0)

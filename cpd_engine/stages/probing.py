@@ -17,6 +17,7 @@ from cpd_engine.course import Turn
 from cpd_engine.data.batches import Indices
 from cpd_engine.data.encode import Sample
 from cpd_engine.events import EpochPlan, Event
+from cpd_engine.facts import BATCH_TOKENS
 from cpd_engine.learner import Learner
 from cpd_engine.models.decoder import Decoder
 from cpd_engine.models.load import load
@@ -33,13 +34,13 @@ from cpd_engine.stages.teaching import Teaching
 from cpd_engine.stopwatch import Stopwatch
 from cpd_engine.teacher import Teacher, Teaches
 from cpd_engine.timing import Amount, Line, Seconds, telling_batches
-from cpd_engine.workload import BATCH_TOKENS, WEIGHT_BYTES, Kind
+from cpd_engine.workload import WEIGHT_BYTES, Kind
 
 # Samples scored together: the first few to warm up.
 _SCORED = (8, 8, 48, 16)
 # No step looks at its epoch.
 _EPOCH = EpochPlan(
-    epoch=1, subset_size=1, target=None, iterations=1, temperature=1.0, mixing=0.0, alpha=1.0, dead=False
+    epoch=1, subset_size=1, target=None, iterations=1, visits=1, temperature=1.0, mixing=0.0, alpha=1.0, dead=False
 )
 
 

@@ -185,15 +185,14 @@ class Teaching:
         """Of the teacher's body over a sample in this job, without kept states."""
         config = self._run.config
         scoring = difficulty.needs_teacher(config.difficulty or "ce_mean")
-        repeat, distils = config.subset_repeat or 1, config.divergence != "sft"
-        return scoring + savings.visits(planned.epochs, samples=planned.samples, repeat=repeat, distils=distils)
+        return scoring + savings.visits(planned.epochs, samples=planned.samples, distils=config.divergence != "sft")
 
     def _ratio(self, question: Question, passes: float, spent: float, planned: Planned, student: Path) -> float | None:
         """The job's operations with the body at every visit ÷ those of this choice; None where a model's shape is unknown."""
         weights = [_weights(path, self._vocabulary) for path in (self._path, student)]
         if weights[0] is None or weights[1] is None:
             return None
-        visited = sum(epoch.subset_size for epoch in planned.epochs) * (self._run.config.subset_repeat or 1)
+        visited = sum(epoch.visits for epoch in planned.epochs)
         return savings.operations_ratio(
             supervised_fraction=question.layout.tokens / int(lengths(question.samples).sum()),
             teacher=weights[0],

@@ -104,6 +104,18 @@ def test_constants_that_mean_nothing_are_refused(change: dict[str, Any], said: s
         RunConfig.model_validate(LEAST | change)
 
 
+@pytest.mark.parametrize("budget", [{}, {"amount": 5, "epochs": 1.0}, {"amount": 0}, {"epochs": 0.0}, {"unit": "rows"}])
+def test_a_budget_names_one_positive_measure(budget: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(LEAST | {"budget": budget})
+    assert caught.value.errors()[0]["loc"][0] == "budget"
+
+
+def test_calibrated_mixing_is_refused_where_the_subset_shrinks() -> None:
+    with pytest.raises(ValidationError, match="that of 'dakd' shrinks"):
+        RunConfig.model_validate(LEAST | {"preset": "dakd", "mixing": {"kind": "calibrated"}})
+
+
 def test_a_presets_constants_are_for_its_own_divergence_only() -> None:
     skewed = RunConfig.model_validate(LEAST | {"preset": "srkl", "constants": {"beta": 0.1}}).resolved()
     assert skewed.constants is not None

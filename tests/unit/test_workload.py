@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cpd_engine.config import RunConfig
+from cpd_engine.facts import Facts, Lengths, Questions
 from cpd_engine.plan import plan
 from cpd_engine.timing import Amount, Line, Seconds, telling_batches
-from cpd_engine.workload import Facts, Lengths, Questions, Task, spent, student_steps, tasks
+from cpd_engine.workload import Task, spent, student_steps, tasks
 
 SAMPLES = 100
 TRAIN = Lengths(tokens=np.arange(1, SAMPLES + 1), supervised=np.full(SAMPLES, 4))
