@@ -56,7 +56,7 @@ _STRINGS: dict[str, Any] = {
     "seeds": (1, 2, 3, 4, 5, 6, 7, 8),
     # Constant ones, and ones that rise from 1 as the paper's do.
     "taus": ((1.0, 1.0), (1.0, 2.0), (2.0, 2.0), (1.0, 4.0), (4.0, 4.0), (1.0, 8.0), (8.0, 8.0)),
-    "learning_rates": (1e-3, 2e-3, 4e-3),
+    "learning_rates": (2.5e-4, 5e-4, 1e-3, 2e-3),
     "spec": _TASKS,
 }
 FAMILIES: dict[str, Family] = {

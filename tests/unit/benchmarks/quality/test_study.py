@@ -48,7 +48,7 @@ def _runner(ledger: Ledger, made: list[Unit], value: Callable[[Unit], float]) ->
 
 def test_each_method_is_scored_at_the_temperature_and_rate_that_validation_chose(tmp_path: Path) -> None:
     ledger, made = Ledger(tmp_path / "r.jsonl"), list[Unit]()
-    best = {"kld": (4.0, 4.0, 4e-3), "srkl": (1.0, 2.0, 1e-3), "sft": (0.0, 0.0, 2e-3)}
+    best = {"kld": (4.0, 4.0, 2e-3), "srkl": (1.0, 2.0, 1e-3), "sft": (0.0, 0.0, 5e-4)}
 
     def value(unit: Unit) -> float:
         tau_1, tau_n, rate = best.get(unit.method, (1.0, 1.0, 1e-3))
@@ -62,7 +62,7 @@ def test_each_method_is_scored_at_the_temperature_and_rate_that_validation_chose
         assert not {unit.seed for unit in found} & set(TUNING_SEEDS)
     variants = [unit for unit in made if unit.method in ABLATIONS]
     assert len(variants) == len(ABLATIONS) * len(TASKS.seeds)
-    assert {(unit.tau_1, unit.learning_rate) for unit in variants} == {(4.0, 4e-3)}
+    assert {(unit.tau_1, unit.learning_rate) for unit in variants} == {(4.0, 2e-3)}
 
 
 def test_a_study_that_was_cut_off_runs_only_what_is_missing(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_nothing_is_chosen_while_a_run_is_missing(tmp_path: Path) -> None:
     ledger.add(_record(units[0], validation=99.0))
     for unit in rates(TASKS, "kld", units[0].tau_1, units[0].tau_n):
         ledger.add(_record(unit, validation=99.0 + unit.learning_rate))
-    assert chosen(TASKS, "kld", ledger) == Setting(tau_1=1.0, tau_n=1.0, learning_rate=4e-3)
+    assert chosen(TASKS, "kld", ledger) == Setting(tau_1=1.0, tau_n=1.0, learning_rate=2e-3)
 
 
 def test_where_less_is_better_the_smallest_validation_is_chosen(tmp_path: Path) -> None:
