@@ -48,12 +48,14 @@ def generate(
     settings: GenerationSpec,
     end_ids: Collection[int],
     seeds: Sequence[int],
+    rooms: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order. `seeds`: one a prompt, see `row_seed`; unused at temperature 0 (greedy).
 
-    An answer ends at any of `end_ids`, after `max_new_tokens`, or where the model's positions end. `on_progress(done, total)`
+    An answer ends at any of `end_ids`, after `max_new_tokens` or as many as `rooms` has for it, the end token counted, or where the
+    model's positions end. `on_progress(done, total)`
     counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
     """
     answers: list[Answer | None] = [None] * len(prompts)
@@ -64,7 +66,14 @@ def generate(
         done = 0
         for start in range(0, len(by_length), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
-            batch = [_Row(index=i, prompt=prompts[i], room=_room(decoder, len(prompts[i]), settings)) for i in chosen]
+            batch = [
+                _Row(
+                    index=i,
+                    prompt=prompts[i],
+                    room=min(_room(decoder, len(prompts[i]), settings), rooms[i] if rooms else settings.max_new_tokens),
+                )
+                for i in chosen
+            ]
             _decode(decoder, batch, settings, frozenset(end_ids), [seeds[i] for i in chosen], should_stop)
             for row in batch:
                 text = decoder.tokenizer.decode(row.tokens, skip_special_tokens=True)
