@@ -192,18 +192,27 @@ def _choose(logits_BV: Tensor, draws_B: Sequence[float], settings: GenerationSpe
     """
     if settings.temperature == 0:
         return logits_BV.argmax(dim=-1)
-    sorted_BV, tokens_BV = (logits_BV.double() / settings.temperature).sort(dim=-1, descending=True, stable=True)
+    scaled_BV = logits_BV.double() / settings.temperature
+    draws_B1 = torch.tensor(draws_B, dtype=torch.float64, device=logits_BV.device)[:, None]
+    if not settings.top_k and settings.top_p >= 1.0:
+        # In any order will do, and sorting 50,000 ids takes ten times as long as the rest.
+        return _drawn(scaled_BV.softmax(dim=-1), draws_B1)[:, 0]
+    sorted_BV, tokens_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
     if settings.top_k:
         sorted_BV[:, settings.top_k :] = -torch.inf
     probabilities_BV = sorted_BV.softmax(dim=-1)
     before_BV = probabilities_BV.cumsum(dim=-1) - probabilities_BV
     probabilities_BV[before_BV >= settings.top_p] = 0.0
-    cumulative_BV = probabilities_BV.cumsum(dim=-1)
-    draws_B1 = torch.tensor(draws_B, dtype=torch.float64, device=logits_BV.device)[:, None]
-    at_B1 = torch.searchsorted(cumulative_BV, draws_B1 * cumulative_BV[:, -1:], right=True)
-    # Rounding may carry a draw next to 1 beyond the last token that can be drawn.
-    last_B1 = (probabilities_BV > 0).sum(dim=-1, keepdim=True) - 1
-    return tokens_BV.gather(1, torch.minimum(at_B1, last_B1))[:, 0]
+    return tokens_BV.gather(1, _drawn(probabilities_BV, draws_B1))[:, 0]
+
+
+def _drawn(weights_BV: Tensor, draws_B1: Tensor) -> Tensor:
+    """Places [B, 1] by inverting the cumulative sums of the weights at draws in [0, 1); never one of weight 0."""
+    cumulative_BV = weights_BV.cumsum(dim=-1)
+    total_B1 = cumulative_BV[:, -1:].contiguous()
+    at_B1 = torch.searchsorted(cumulative_BV, draws_B1 * total_B1, right=True)
+    # Rounding may carry a draw next to 1 beyond the last place that can be drawn.
+    return torch.minimum(at_B1, torch.searchsorted(cumulative_BV, total_B1))
 
 
 def _remember(row: _Row, tokens: Sequence[int], ngram: int) -> None:
