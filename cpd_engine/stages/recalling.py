@@ -1,4 +1,4 @@
-"""The teacher's answers to the test rows, kept for the next job on the same teacher and rows, which then loads no teacher at all."""
+"""The answers of models that a job does not train, kept for the next job on the same model and rows, which then need not ask again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cpd_engine import checkpoint
 from cpd_engine.assessment import RowScore
@@ -34,13 +36,13 @@ def read_answers(path: Path) -> list[RowScore]:
     return [_row_score(line) for line in checkpoint.read_jsonl(path)]
 
 
-def answers_of_teacher(
-    run: Run, prepared: Prepared, teacher: Path, ask: Callable[[], list[RowScore]]
+def recalled(
+    run: Run, prepared: Prepared, model: Path, dtype: torch.dtype, ask: Callable[[], list[RowScore]]
 ) -> list[RowScore]:
     """As another job has left them beside the kept states, or by asking; where they cannot be left, that is warned of."""
     if run.inputs.state_cache is None or run.config.teacher.cache in ("off", "memory"):
         return ask()
-    place, kept = _looked_up(run, prepared, teacher) if run.fleet.leads else (None, None)
+    place, kept = _looked_up(run, prepared, model, dtype) if run.fleet.leads else (None, None)
     kept = run.fleet.told(kept)
     if kept is not None:
         return kept
@@ -49,35 +51,37 @@ def answers_of_teacher(
         try:
             _keep(*place, found)
         except (OSError, StorageFull) as fault:
-            warn(run, f"its answers are not kept ({fault})")
+            warn(run, f"answers are not kept ({fault})")
     return found
 
 
-def _looked_up(run: Run, prepared: Prepared, teacher: Path) -> tuple[tuple[Folder, str] | None, list[RowScore] | None]:
+def _looked_up(
+    run: Run, prepared: Prepared, model: Path, dtype: torch.dtype
+) -> tuple[tuple[Folder, str] | None, list[RowScore] | None]:
     """Where the answers belong, if anywhere, and those that lie there."""
     assert run.inputs.state_cache is not None
     try:
         folder = Folder(run.inputs.state_cache, run.inputs.state_cache_bytes)
-        name = _name(run, prepared, model_digest(teacher, Digests(folder.root)))
+        name = _name(run, prepared, model_digest(model, Digests(folder.root)), dtype)
         return (folder, name), _kept(run, folder, name)
     except OSError as fault:
-        warn(run, f"its answers cannot be looked up ({fault})")
+        warn(run, f"answers cannot be looked up ({fault})")
         return None, None
 
 
-def _name(run: Run, prepared: Prepared, teacher: str) -> str:
+def _name(run: Run, prepared: Prepared, model: str, dtype: torch.dtype) -> str:
     """A hash of all that the answers and their scores depend on."""
     test = prepared.test
     rows = hashlib.sha256("\n".join(map(to_json, test.rows)).encode()).hexdigest()
     prompts = hashlib.sha256(b"/".join(prompt.tobytes() for prompt in test.prompts)).hexdigest()
     parts = {
-        "teacher": teacher,
+        "model": model,
         "rows": rows,
         "prompts": prompts,
         "samples": data_digest(test.samples),
         "settings": run.config.evaluation.generation.model_dump(),
         "end": prepared.end,
-        "dtype": str(run.runtime.frozen_dtype),
+        "dtype": str(dtype),
         "numerics": numerics(run),
     }
     return "answers-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
