@@ -197,6 +197,16 @@ def test_by_steps_the_oldest_answers_leave_the_buffer_and_no_answer_is_drawn_twi
         ]
 
 
+def test_a_buffer_of_one_step_s_share_holds_answers_of_that_very_step_to_its_own_prompts() -> None:
+    student = Student()
+    turns = list(_course().turns(5))
+    policy = _policy(student, refresh="step", batch_size=2, buffer=2)
+    for step, (turn, plain) in enumerate(zip(_taken(policy, turns, 5), turns, strict=True), start=5):
+        own = [one for one in turn.samples if one.generated]
+        assert {int(one.input_ids[3]) for one in own} == {200 + step}
+        assert {one.id for one in own} == {plain.samples[1].id, plain.samples[3].id}
+
+
 @pytest.mark.parametrize("refresh", ["epoch", "step"])
 @pytest.mark.parametrize("done", range(9))
 def test_a_training_taken_up_at_any_step_sees_the_same_samples_and_asks_the_same_questions(
