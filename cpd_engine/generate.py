@@ -127,7 +127,7 @@ def _decode(
         _remember(row, [int(token) for token in row.prompt], settings.no_repeat_ngram_size)
     ids_BT, mask_BT = _left_padded([row.prompt for row in rows], decoder.device)
     cache = DynamicCache(config=decoder.model.config)
-    step = 0
+    bound, step = decoder.max_positions, 0
     while True:
         if should_stop is not None and should_stop():
             raise StopRequested
@@ -141,7 +141,9 @@ def _decode(
         open_ = [at for at, row in enumerate(rows) if row.open]
         if not open_:
             return
-        if len(rows) - len(open_) >= _COMPACT_AT * len(rows):
+        # A row at the model's last position was closed there, and cannot even stay.
+        full = bound is not None and max(len(row.prompt) for row in rows) + step > bound
+        if full or len(rows) - len(open_) >= _COMPACT_AT * len(rows):
             kept = torch.tensor(open_, device=decoder.device)
             rows = [rows[at] for at in open_]
             chosen, mask_BT = chosen[kept], mask_BT[kept]

@@ -172,6 +172,15 @@ def test_the_end_token_stops_an_answer_and_is_not_part_of_it() -> None:
         assert short.finish_reason == ("stop" if at < 24 else "length")
 
 
+@pytest.mark.parametrize("family", ["gpt2", "opt", "llama"])
+def test_an_answer_that_is_at_the_end_of_the_positions_holds_up_no_other(family: str) -> None:
+    made = decoder(family)
+    prompts = _prompts((120, *[9] * 7))
+    alone = [_generate(made, [prompt], end_ids=[], max_new_tokens=24)[0] for prompt in prompts]
+    assert [len(answer.tokens) for answer in alone] == [8, *[24] * 7]
+    assert _generate(made, prompts, end_ids=[], max_new_tokens=24, batch_size=8) == alone
+
+
 def test_an_answer_ends_where_the_models_positions_end() -> None:
     made = decoder("gpt2")
     answers = _generate(made, _prompts((126, 128, 4)), end_ids=[])
