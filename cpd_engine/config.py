@@ -5,6 +5,7 @@ Knobs that a preset decides are `None` until `RunConfig.resolved()` fills them i
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosin
 Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
-MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step"]
+MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step", "adaptive"]
 # Those for which the student has to answer every training prompt.
 BY_ANSWERS = frozenset({"rouge_l", "rank_fusion"})
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
@@ -54,6 +55,8 @@ Preset = Literal[
     "srkl_pocl",
     "tvd_pocl",
     "dakd",
+    "gkd",
+    "cpd_on_policy",
     "sft",
 ]
 Metric = Literal["rouge_l", "exact_match", "ce"]
@@ -265,6 +268,35 @@ class BudgetSpec(Frozen):
         return self
 
 
+class PolicySpec(Frozen):
+    """Whose answers the student learns from: the data's (`off`), or in part its own, as it then is (`on`; GKD).
+
+    `student_fraction` of all visits of samples are answered by the student. `refresh`: `epoch` has it answer an epoch's prompts as
+    that begins; `step` has it answer `batch_size` prompts at a time as their turn comes, and draws from the newest `buffer` answers
+    (None: four times `batch_size`). At temperature 0 it answers greedily. An answer never makes a sample longer than max_length.
+    """
+
+    kind: Literal["off", "on"]
+    student_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    refresh: Literal["epoch", "step"] = "epoch"
+    buffer: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> PolicySpec:
+        idle = PolicySpec.model_construct(kind="off")
+        if self.kind == "off" and (named := [name for name, value in self if value != getattr(idle, name)]):
+            raise ValueError(f"{', '.join(named)} has no effect where kind is 'off'; take kind 'on' or leave it out")
+        if self.kind == "on" and self.refresh == "epoch" and self.buffer is not None:
+            raise ValueError(
+                "buffer has no effect with refresh 'epoch', which keeps an epoch's answers; take refresh 'step'"
+            )
+        return self
+
+
 class ConstantsSpec(Frozen):
     """A divergence's own constants (paper A.4.5); None: the paper's value. Which divergence has which is checked by `RunConfig`."""
 
@@ -378,6 +410,7 @@ class RunConfig(Frozen):
     detach_target: bool = False
     tau_squared: bool = True
     mixing: MixingSpec | None = None
+    policy: PolicySpec | None = None
     curriculum: Curriculum | None = None
     min_fraction: Fraction = 0.0
     difficulty: Difficulty | None = None
@@ -442,6 +475,41 @@ class RunConfig(Frozen):
             raise ValueError("teacher.top_k: taid mixes whole logits, of which the top k do not suffice")
         return self
 
+    @model_validator(mode="after")
+    def _student_can_be_listened_to(self) -> RunConfig:
+        given = PRESETS[self.preset].get("policy")
+        policy = self.policy or (PolicySpec.model_validate(given) if given else None)
+        if policy is None or policy.kind == "off":
+            return self
+        if (self.divergence or PRESETS[self.preset]["divergence"]) == "sft":
+            raise ValueError(
+                "policy: the student's own text is learnt from by what the teacher says of it, and 'sft' asks none"
+            )
+        if self.teacher.top_k is not None:
+            raise ValueError(
+                "teacher.top_k: of text that the student has yet to write nothing can be kept; leave top_k out, or policy 'off'"
+            )
+        resources, part = self.resources, math.ceil(policy.student_fraction * self.optimizer.batch_size)
+        if policy.buffer is not None and policy.buffer < part:
+            raise ValueError(
+                f"policy.buffer: a step takes up to {part} of the student's answers; keep as many at least"
+            )
+        if policy.refresh == "step" and resources.sharding == "full" and resources.gpus * resources.nodes > 1:
+            raise ValueError(
+                "policy.refresh: 'step' would put a sharded student together every few steps; take 'epoch', or sharding 'none'"
+            )
+        return self
+
+    @property
+    def on_policy(self) -> PolicySpec | None:
+        """How the student answers itself, None where it does not; of a resolved config."""
+        return self.policy if self.policy is not None and self.policy.kind == "on" else None
+
+    @property
+    def own_share(self) -> float:
+        """The share of visits that show the data's own responses; of a resolved config."""
+        return 1.0 - self.on_policy.student_fraction if self.on_policy is not None else 1.0
+
     def resolved(self) -> RunConfig:
         """The same run with every `None` that the preset decides filled in. Idempotent."""
         preset = PRESETS[self.preset]
@@ -449,4 +517,7 @@ class RunConfig(Frozen):
         if self.divergence not in (None, preset["divergence"]):
             # Another divergence's constants are not for this one.
             missing.pop("constants", None)
+        if self.on_policy is not None and self.alpha is None:
+            # On-policy there is no cross-entropy unless it is asked for (A.4.3), whatever the preset has off-policy.
+            missing["alpha"] = 0.0
         return RunConfig.model_validate(self.model_dump() | missing) if missing else self

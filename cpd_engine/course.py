@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
@@ -37,7 +37,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One optimizer step: its epoch, its place in it (from 0), its samples and their indices, its loss and its learning rate."""
+    """One optimizer step: its epoch, its place in it (from 0), its samples and their indices, its loss and its learning rate.
+
+    `visits`: the sample indices of the whole epoch in the order of its steps.
+    """
 
     epoch: EpochPlan
     index: int
@@ -45,6 +48,7 @@ class Turn:
     indices: NDArray[np.int64]
     objective: Objective
     learning_rate: float
+    visits: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,30 +77,48 @@ class Course:
         """The epoch (from 1) that step number `step` (from 1) belongs to."""
         return bisect_right(self._ends(), step - 1) + 1
 
-    def turns(self, done: int, order_for: Callable[[EpochPlan], NDArray[np.int64]] | None = None) -> Iterator[Turn]:
-        """Every step after the first `done`. `order_for` is asked as an epoch begins, where the order does not stay the first one."""
+    def turns(
+        self,
+        done: int,
+        order_for: Callable[[EpochPlan], NDArray[np.int64]] | None = None,
+        mixing_from: Callable[[float], float] | None = None,
+    ) -> Iterator[Turn]:
+        """Every step after the first `done`. `order_for` is asked as an epoch begins, where the order does not stay the first one;
+        `mixing_from` makes a step's t of the planned one, as the step begins."""
         for epoch, end in zip(self.epochs, self._ends(), strict=True):
             if end > done:
                 first = end - epoch.iterations
                 order = self.order if order_for is None else order_for(epoch)
-                yield from self._epoch_turns(epoch, order, first, max(done - first, 0))
+                yield from self._epoch_turns(epoch, order, first, max(done - first, 0), mixing_from)
 
-    def _epoch_turns(self, epoch: EpochPlan, order: NDArray[np.int64], first: int, done: int) -> Iterator[Turn]:
+    def _epoch_turns(
+        self,
+        epoch: EpochPlan,
+        order: NDArray[np.int64],
+        first: int,
+        done: int,
+        mixing_from: Callable[[float], float] | None,
+    ) -> Iterator[Turn]:
         subset = order[: epoch.subset_size]
         seed = derived_seed(self.seed, self.trained, "batches")
         size = self.optimizer.batch_size
         batches = epoch_batches(
             subset, repeat=self.repeat, batch_size=size, seed=seed, epoch=epoch.epoch, visits=epoch.visits
         )
+        visits = np.concatenate(batches)
         for index, chosen in enumerate(batches):
             if index >= done:
+                objective = self._objective(epoch, first + index)
+                if mixing_from is not None:
+                    objective = replace(objective, mixing=mixing_from(objective.mixing))
                 yield Turn(
                     epoch=epoch,
                     index=index,
                     samples=[self.samples[i] for i in chosen],
                     indices=chosen,
-                    objective=self._objective(epoch, first + index),
+                    objective=objective,
                     learning_rate=schedules.learning_rate(self.optimizer, first + index, self.total_steps),
+                    visits=visits,
                 )
 
     def _objective(self, epoch: EpochPlan, step: int) -> Objective:

@@ -200,6 +200,22 @@ class RankingRefreshed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudentAnswered:
+    """The student has answered training prompts, to learn from its own text in `epoch`, after `step` finished steps.
+
+    `mean_tokens` without the end token; the share that `ended` by themselves, the others were cut short; the share that is `empty`.
+    """
+
+    epoch: int
+    step: int
+    answers: int
+    mean_tokens: float
+    ended: float
+    empty: float
+    kind: Literal["student_answered"] = "student_answered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherStatesPlanned:
     """Whether the teacher's states are kept (`disk`, `memory`) or its body is asked at every visit (`off`), before either is spent.
 
@@ -364,6 +380,7 @@ Event = (
     | Planned
     | ProfileReady
     | RankingRefreshed
+    | StudentAnswered
     | TeacherStatesPlanned
     | EpochStarted
     | Measured

@@ -51,7 +51,8 @@ class Facts:
 
     `said`: decoding steps of a typical answer by the teacher and the student as they came, None where they will have been trained
     by then; `trained_bytes`: of what the student's optimizer moves (the adapter alone with LoRA); `kept`: the teacher's states are
-    made once, at the first need of them, or were `found` where another job had left them.
+    made once, at the first need of them, or were `found` where another job had left them, and spare training the body; on-policy
+    they do not.
     """
 
     train: Lengths

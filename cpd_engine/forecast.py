@@ -84,6 +84,8 @@ def forecast(
     """
     per_row, told = _row_tokens(config, characters / max(planned.samples, 1))
     assumptions = [told, "time of evaluation left out", "memory without the program itself, half a GB on a CPU"]
+    if config.on_policy is not None:
+        assumptions.append("time of the student's own answers left out, which are taken to be as long as the data's")
     if flops_per_s is None:
         assumptions.append(f"{ASSUMED_FLOPS_PER_S:.0e} operations per second: no finished job to learn from yet")
     shown = Forecast(
@@ -119,6 +121,8 @@ def _priced(
     """What follows from both shapes, at `speed` operations per second."""
     kept = keeps_states(config)
     cache = _cache(config, planned, teacher, response_characters) if kept else 0
+    # On-policy the body stays, for the student's own text; as if it were asked at every visit.
+    kept = kept and config.on_policy is None
     adapter = adapter_parameters(student, config.lora) if config.lora else student.parameters
     disk = disk_bytes(
         config,
@@ -144,7 +148,7 @@ def keeps_states(config: RunConfig) -> bool:
         samples=planned.samples,
         distils=config.divergence != "sft",
     )
-    passes = visits + (config.difficulty in BY_TEACHER)
+    passes = config.own_share * visits + (config.difficulty in BY_TEACHER)
     asked = config.teacher.cache
     always = asked != "auto" or config.teacher.top_k is not None
     return asked != "off" and passes > 0 and (always or passes >= savings.WORTHWHILE)

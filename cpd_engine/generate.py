@@ -48,12 +48,14 @@ def generate(
     settings: GenerationSpec,
     end_ids: Collection[int],
     seeds: Sequence[int],
+    rooms: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order. `seeds`: one a prompt, see `row_seed`; unused at temperature 0 (greedy).
 
-    An answer ends at any of `end_ids`, after `max_new_tokens`, or where the model's positions end. `on_progress(done, total)`
+    An answer ends at any of `end_ids`, after `max_new_tokens` or as many as `rooms` has for it, the end token counted, or where the
+    model's positions end. `on_progress(done, total)`
     counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
     """
     answers: list[Answer | None] = [None] * len(prompts)
@@ -64,7 +66,14 @@ def generate(
         done = 0
         for start in range(0, len(by_length), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
-            batch = [_Row(index=i, prompt=prompts[i], room=_room(decoder, len(prompts[i]), settings)) for i in chosen]
+            batch = [
+                _Row(
+                    index=i,
+                    prompt=prompts[i],
+                    room=min(_room(decoder, len(prompts[i]), settings), rooms[i] if rooms else settings.max_new_tokens),
+                )
+                for i in chosen
+            ]
             _decode(decoder, batch, settings, frozenset(end_ids), [seeds[i] for i in chosen], should_stop)
             for row in batch:
                 text = decoder.tokenizer.decode(row.tokens, skip_special_tokens=True)
@@ -118,7 +127,7 @@ def _decode(
         _remember(row, [int(token) for token in row.prompt], settings.no_repeat_ngram_size)
     ids_BT, mask_BT = _left_padded([row.prompt for row in rows], decoder.device)
     cache = DynamicCache(config=decoder.model.config)
-    step = 0
+    bound, step = decoder.max_positions, 0
     while True:
         if should_stop is not None and should_stop():
             raise StopRequested
@@ -132,7 +141,9 @@ def _decode(
         open_ = [at for at, row in enumerate(rows) if row.open]
         if not open_:
             return
-        if len(rows) - len(open_) >= _COMPACT_AT * len(rows):
+        # A row at the model's last position was closed there, and cannot even stay.
+        full = bound is not None and max(len(row.prompt) for row in rows) + step > bound
+        if full or len(rows) - len(open_) >= _COMPACT_AT * len(rows):
             kept = torch.tensor(open_, device=decoder.device)
             rows = [rows[at] for at in open_]
             chosen, mask_BT = chosen[kept], mask_BT[kept]
@@ -183,18 +194,27 @@ def _choose(logits_BV: Tensor, draws_B: Sequence[float], settings: GenerationSpe
     """
     if settings.temperature == 0:
         return logits_BV.argmax(dim=-1)
-    sorted_BV, tokens_BV = (logits_BV.double() / settings.temperature).sort(dim=-1, descending=True, stable=True)
+    scaled_BV = logits_BV.double() / settings.temperature
+    draws_B1 = torch.tensor(draws_B, dtype=torch.float64, device=logits_BV.device)[:, None]
+    if not settings.top_k and settings.top_p >= 1.0:
+        # In any order will do, and sorting 50,000 ids takes ten times as long as the rest.
+        return _drawn(scaled_BV.softmax(dim=-1), draws_B1)[:, 0]
+    sorted_BV, tokens_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
     if settings.top_k:
         sorted_BV[:, settings.top_k :] = -torch.inf
     probabilities_BV = sorted_BV.softmax(dim=-1)
     before_BV = probabilities_BV.cumsum(dim=-1) - probabilities_BV
     probabilities_BV[before_BV >= settings.top_p] = 0.0
-    cumulative_BV = probabilities_BV.cumsum(dim=-1)
-    draws_B1 = torch.tensor(draws_B, dtype=torch.float64, device=logits_BV.device)[:, None]
-    at_B1 = torch.searchsorted(cumulative_BV, draws_B1 * cumulative_BV[:, -1:], right=True)
-    # Rounding may carry a draw next to 1 beyond the last token that can be drawn.
-    last_B1 = (probabilities_BV > 0).sum(dim=-1, keepdim=True) - 1
-    return tokens_BV.gather(1, torch.minimum(at_B1, last_B1))[:, 0]
+    return tokens_BV.gather(1, _drawn(probabilities_BV, draws_B1))[:, 0]
+
+
+def _drawn(weights_BV: Tensor, draws_B1: Tensor) -> Tensor:
+    """Places [B, 1] by inverting the cumulative sums of the weights at draws in [0, 1); never one of weight 0."""
+    cumulative_BV = weights_BV.cumsum(dim=-1)
+    total_B1 = cumulative_BV[:, -1:].contiguous()
+    at_B1 = torch.searchsorted(cumulative_BV, draws_B1 * total_B1, right=True)
+    # Rounding may carry a draw next to 1 beyond the last place that can be drawn.
+    return torch.minimum(at_B1, torch.searchsorted(cumulative_BV, total_B1))
 
 
 def _remember(row: _Row, tokens: Sequence[int], ngram: int) -> None:

@@ -67,6 +67,11 @@ def schedule(config: RunConfig, progress: Sequence[float] | None = None) -> Sche
             "no step of this run has a gradient: the CE weight alpha is 0 and the distillation term vanishes in every epoch; "
             "give alpha a positive value, or a divergence other than 'sft' with a mixing schedule that keeps some of the teacher"
         )
+    if config.on_policy is not None and not any(distils):
+        raise NothingToLearn(
+            "policy: of its own text the student learns what the teacher says, and no epoch asks that: alpha is 1 or the distillation "
+            "term vanishes in each; lower alpha, change the mixing schedule, or take policy 'off'"
+        )
     return Schedule(
         epochs=epochs,
         temperatures=tuple(schedules.temperatures(epochs, config.tau_1, config.tau_n)),

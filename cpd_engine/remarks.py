@@ -28,6 +28,7 @@ def remarks(config: RunConfig, planned: Planned, floor: int, profile: Difficulty
                 f"is identically 0, so the teacher is skipped there; mixing '{living}' has no such epoch",
             )
         )
+    found.extend(_of_training(config))
     if planned.samples < planned.batch_size:
         found.append(
             Warned(
@@ -37,6 +38,32 @@ def remarks(config: RunConfig, planned: Planned, floor: int, profile: Difficulty
         )
     if profile is not None and config.curriculum in CALIBRATED:
         found.extend(_profile_warnings(config, planned, floor, profile))
+    return found
+
+
+def _of_training(config: RunConfig) -> list[Warned]:
+    """What the plan does not show of how the student is trained."""
+    found: list[Warned] = []
+    if (spec := config.on_policy) is not None:
+        kept = (
+            "kept states serve the data's own responses alone" if config.teacher.cache != "off" else "nothing is kept"
+        )
+        found.append(
+            Warned(
+                code="on_policy",
+                message=f"{spec.student_fraction:.0%} of the samples of every step are answered by the student itself, which takes "
+                f"time of its own; the teacher's body stays in memory to judge them, and {kept}. Supervised tokens are "
+                "counted as if all responses were the data's",
+            )
+        )
+    if config.mixing is not None and config.mixing.kind == "adaptive":
+        found.append(
+            Warned(
+                code="adaptive_mixing",
+                message="t is told at its lower bound, that of mixing 'linear': how far it rises above it follows from the losses; "
+                "every step tells the one it took",
+            )
+        )
     return found
 
 

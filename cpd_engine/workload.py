@@ -17,7 +17,8 @@ from cpd_engine.plan import schedule
 from cpd_engine.timing import Amount, Line, Seconds, answering
 
 # `tune`: a step of the teacher's own fine-tuning; `distil`: a step of the student with the teacher's body in it, `distil_kept` with
-# states that were kept; `plain`: a step on cross-entropy alone; `teach`: the teacher's body over samples, to keep its states.
+# states that were kept; `plain`: a step on cross-entropy alone; `teach`: the teacher's body over samples, to keep its states;
+# `write_student`: answers that the student will learn from.
 Kind = Literal[
     "load_teacher",
     "load_student",
@@ -30,6 +31,7 @@ Kind = Literal[
     "score_student",
     "answer_teacher",
     "answer_student",
+    "write_student",
     "seal",
 ]
 # Where the student learns, and its twin.
@@ -135,6 +137,7 @@ def _training(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Tas
         yield from _asking("train", facts)
     for kind, amount in steps.items():
         yield Task(phase="train", kind=kind, amount=amount)
+    yield from _writing(config, planned, facts)
     yield from _beside_the_steps(config, planned, facts)
     for _ in config.evaluation.baselines:
         whole = facts.train.whole(0.0)
@@ -143,6 +146,20 @@ def _training(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Tas
         amount = Amount(pieces=planned.total_iterations, units=share * whole.units, others=share * whole.others)
         yield Task(phase="train", kind="plain", amount=amount)
         yield from _beside_the_steps(config, planned, facts)
+
+
+def _writing(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:
+    """The student's own answers, taken to be as long as the data's."""
+    spec = config.on_policy
+    if spec is None:
+        return
+    asked = facts.train.asked
+    steps = [min(spec.max_new_tokens, reference) for reference in asked.references]
+    distils = schedule(config).distils
+    visits = sum(epoch.visits for epoch, asks in zip(planned.epochs, distils, strict=True) if asks)
+    share = spec.student_fraction * visits / len(asked.prompts)
+    amount = answering(asked.prompts, steps, spec.batch_size) * share
+    yield Task(phase="train", kind="write_student", amount=amount)
 
 
 def _asking(phase: Phase, facts: Facts) -> Iterator[Task]:

@@ -43,6 +43,7 @@ class Batch:
     targets: Tensor  # [N] int64, the supervised tokens
     sample_rows: tuple[int, ...]  # [S]
     supervised: tuple[int, ...]  # [S], of sum N
+    generated: bool = False  # whether any of it is the student's own text, of which no teacher's states are kept
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -111,6 +112,7 @@ def _batch(
         targets=torch.from_numpy(ids_BT.reshape(-1)[places_N]),
         sample_rows=tuple(sample.row for sample in samples),
         supervised=tuple(len(places) for places in supervised),
+        generated=any(sample.generated for sample in samples),
     )
 
 

@@ -97,7 +97,7 @@ def _facts(run: Run, prepared: Prepared, probed: Probed, planned: Planned, profi
         teacher_said=probed.teacher_said if config.teacher_sft is None else None,
         # A student cut from a teacher that will have been tuned is none that could be listened to.
         student_said=probed.student_said if untouched else None,
-        kept=probed.kept,
+        kept=probed.kept and config.on_policy is None,
         found=probed.found,
     )
 

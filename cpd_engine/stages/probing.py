@@ -26,11 +26,12 @@ from cpd_engine.models.prune import decoder_layers, drop_layers
 from cpd_engine.objective import Objective
 from cpd_engine.plan import plan, schedule
 from cpd_engine.scoring import cross_entropies
-from cpd_engine.stages.answering import time_answers
+from cpd_engine.stages.answering import time_answers, time_decoding
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.sealing import time_sealing
 from cpd_engine.stages.teaching import Teaching
+from cpd_engine.stages.writing import settings_of
 from cpd_engine.stopwatch import Stopwatch
 from cpd_engine.teacher import Teacher, Teaches
 from cpd_engine.timing import Amount, Line, Seconds, telling_batches
@@ -95,6 +96,8 @@ class _Probe:
         made = plan(run.config, samples=len(prepared.samples)).planned
         choice, self._states_bytes, self._found = self._teaching.expected(made)
         self._kept = choice.kept != "off"
+        # On-policy every step has the teacher's body in it, for the student's own text.
+        self._spares_body = self._kept and run.config.on_policy is None
         self._tokens = prepared.samples.lengths
 
     def carry_out(self) -> Probed:
@@ -113,6 +116,9 @@ class _Probe:
         student = self._watch.time("load_student", Amount(pieces=1), self._load_student)
         self._score(student, "score_student")
         student_said = time_answers(self._run, self._prepared, self._watch, student, "answer_student")
+        if self._config.on_policy is not None:
+            settings = settings_of(self._config.on_policy)
+            time_decoding(self._run, self._prepared, self._watch, student, "write_student", settings)
         student_bytes = student.parameters * WEIGHT_BYTES
         del student
         trained_bytes = self._train()
@@ -179,7 +185,7 @@ class _Probe:
         teacher = self._teacher(batches) if any(course.distils) else None
         learner = self._learner("load_student", self._load_student, spec)
         if teacher is not None:
-            kind: Kind = "distil_kept" if self._kept else "distil"
+            kind: Kind = "distil_kept" if self._spares_body else "distil"
             self._step(kind, learner, batches, self._objective(course.distils.index(True)), teacher)
         if self._config.evaluation.baselines or not all(course.distils):
             self._step("plain", learner, batches, Objective(), None)
@@ -188,7 +194,7 @@ class _Probe:
     def _teacher(self, batches: Sequence[Indices]) -> Teaches:
         """Asked at every visit or, where states are kept, once about the samples of these batches, which is timed."""
         decoder = self._load_frozen_teacher()
-        if not self._kept:
+        if not self._spares_body:
             return Teacher(decoder, self._run.runtime)
         decoder.model.eval()
         for samples in self._drawn():

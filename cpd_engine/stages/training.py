@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from cpd_engine.beside import Beside
 from cpd_engine.config import LoraSpec, MixingSpec
 from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs
 from cpd_engine.events import Phase, Planned, Warned
@@ -20,8 +21,8 @@ from cpd_engine.models.decoder import Decoder
 from cpd_engine.models.load import load
 from cpd_engine.models.lora import attach_lora
 from cpd_engine.profile import DifficultyProfile
-from cpd_engine.ranking import Ranking
 from cpd_engine.repro import derived_seed
+from cpd_engine.stages.carrying import beside_of
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.profiling import Profiled
@@ -77,7 +78,7 @@ def train_student(
             into="trained/student",
             lora=run.config.lora,
             teacher=lambda: teaching.teacher(profiled.planned, base) if _distils(course) else None,
-            ranking=_ranking(run, prepared, profiled),
+            beside=partial(beside_of, run, prepared, profiled),
         )
     teaching.finish()
     for twin in run.config.evaluation.baselines:
@@ -92,20 +93,6 @@ def train_student(
                 into=f"trained/{twin}",
                 lora=run.config.lora,
             )
-
-
-def _ranking(run: Run, prepared: Prepared, profiled: Profiled) -> Ranking | None:
-    if run.config.refresh_every is None:
-        return None
-    return Ranking(
-        profiled.profile,
-        ce_mean=profiled.ce_mean,
-        supervised=prepared.samples.supervised,
-        ids=prepared.samples.id_ranks(),
-        kind=run.config.difficulty or "ce_mean",
-        every=run.config.refresh_every,
-        emit=run.emit,
-    )
 
 
 def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, planned: Planned) -> Course:
@@ -158,11 +145,12 @@ def _train(
     into: str,
     lora: LoraSpec | None = None,
     teacher: Callable[[], Teaches | None] = lambda: None,
-    ranking: Ranking | None = None,
+    beside: Callable[[Callable[[], Decoder]], Beside] = lambda _: Beside(),
 ) -> None:
     """Train the model at `base` along `course` and seal the weights that validation chose, or else the last, as `into`.
 
     `teacher` is asked for before the student is loaded: while its states are being made, its body has the memory to itself.
+    `beside` is made for what gives the model under training as a whole.
     """
     mentor = teacher()
     fresh = partial(_decoder, run, course, base, lora)
@@ -170,35 +158,37 @@ def _train(
     if not learner.decoder.packs:
         told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
         run.emit(Warned(code="not_packed", message=told))
-    keeper = _keeper(run, place, ranking)
+    trained = partial(_whole, run, learner, fresh)
+    carried = beside(trained)
+    keeper = _keeper(run, place, carried)
     keeper.resume(learner)
     train(
         course,
         learner,
         keeper,
         teacher=mentor,
-        validate=validation(run, prepared, course.trained, lambda: _whole(run, learner, fresh), phase),
-        ranking=ranking,
+        validate=validation(run, prepared, course.trained, trained, phase),
+        beside=carried,
         runtime=run.runtime,
         emit=run.emit,
         should_stop=run.asked_to_stop,
         clock=run.clock,
     )
     chosen = keeper.load_best(learner)
-    trained = _whole(run, learner, fresh)
+    best = trained()
     if run.fleet.leads:
-        seal_trained(run, trained, into, steps=course.total_steps, chosen=chosen)
+        seal_trained(run, best, into, steps=course.total_steps, chosen=chosen)
     run.fleet.wait()
 
 
-def _keeper(run: Run, place: tuple[str, str], ranking: Ranking | None) -> Keeper:
+def _keeper(run: Run, place: tuple[str, str], carried: Beside) -> Keeper:
     folder, prefix = place
     spec = run.config.checkpoints
     return Keeper(
         Place(out=run.out, folder=folder, prefix=prefix, every=spec.every_steps, keep=spec.keep),
         metric=run.config.evaluation.validation_metric,
         emit=run.emit,
-        ranking=ranking,
+        beside=carried,
         fleet=run.fleet,
     )
 

@@ -238,3 +238,13 @@ def test_a_student_without_some_layers_is_smaller_by_those_layers() -> None:
     assert shape is not None
     assert fewer is not None
     assert without_layers(shape, 2) == fewer
+
+
+def test_on_policy_every_step_has_the_teacher_in_it_and_the_time_of_answers_is_said_to_be_left_out() -> None:
+    gkd = {"preset": "gkd", "teacher": {"local": "t", "cache": "memory"}}
+    off, on = cost(small(**gkd, policy={"kind": "off"})), cost(small(**gkd))
+    assert on.tokens_per_s < off.tokens_per_s  # type: ignore[operator]  # known for known shapes
+    assert on.cache_bytes == off.cache_bytes != 0
+    assert [line for line in on.assumptions if line not in off.assumptions] == [
+        "time of the student's own answers left out, which are taken to be as long as the data's"
+    ]

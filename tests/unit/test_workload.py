@@ -120,6 +120,15 @@ def test_a_tuned_teacher_takes_its_epochs_and_seals_its_states() -> None:
     assert amount(work, "teacher_sft", "seal") == Amount(pieces=2 + 1, units=2 * 12_000 + 4000)
 
 
+def test_on_policy_the_student_writes_its_share_as_long_as_the_data_s_and_kept_states_spare_no_step() -> None:
+    policy = {"kind": "on", "student_fraction": 0.25, "max_new_tokens": 3, "batch_size": 50}
+    work = counted(config(preset="gkd", policy=policy, curriculum="linear"))
+    # A quarter of 50 + 100 visits; all samples at once would be two batches of three decoding steps.
+    assert amount(work, "train", "write_student").pieces == pytest.approx(2 * 3 * 0.25 * 150 / 100)
+    assert amount(work, "train", "distil").pieces == 5 + 10
+    assert not [task for task in counted(config()) if task.kind == "write_student"]
+
+
 def test_only_a_difficulty_by_the_teacher_has_it_score() -> None:
     assert amount(counted(config()), "profile", "score_teacher") == Amount()
     assert amount(counted(config(difficulty="teacher_ce")), "profile", "score_teacher").units == 5050
