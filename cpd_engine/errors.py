@@ -83,6 +83,12 @@ class ResourcesUnavailable(EngineError):
     code = "resources_unavailable"
 
 
+class SandboxUnavailable(EngineError):
+    """Programs of a model's were to be run, and there is no sandbox that confines them."""
+
+    code = "sandbox_unavailable"
+
+
 class StorageFull(EngineError):
     """The disk is full; the last sealed checkpoint is intact."""
 
