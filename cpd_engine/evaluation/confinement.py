@@ -1,13 +1,12 @@
 """The command that starts a Python inside bubblewrap with nothing of this machine but that Python. Pure but for looking at files.
 
-Two forms. An ordinary user's: bubblewrap makes a user namespace and all the others. Root's: a first bubblewrap makes the same few files
-visible at the same paths, whatever their parents' permissions; in there the user is given up for one that owns nothing; then the same second
-bubblewrap as an ordinary user would start.
+Two forms. An ordinary user's: bubblewrap makes a user namespace and all the others. Root's: a first bubblewrap makes the same few
+files visible at the same paths, whatever the permissions of their folders; in there root becomes a user that owns nothing, and starts
+the second bubblewrap as an ordinary user would.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,13 +21,17 @@ _NOBODY = "65534"
 _DEVICES = (Path("/dev/null"), Path("/dev/urandom"))
 PACKAGES = Path("/packages")
 
-# Before anything of the sandbox exists: first in line when memory runs out, no core files, and no longer root.
+# Before anything of the sandbox exists: first in line when memory runs out, no core files, and no longer root. Root waits beside it: the
+# second bubblewrap dies with its parent, and at the end of a parent the kernel asks whether that one may kill it.
 _LAUNCH = """
 import os, resource, sys
 user, command = int(sys.argv[1]), sys.argv[2:]
 with open("/proc/self/oom_score_adj", "w") as score:
     score.write("1000")
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+if user and (child := os.fork()):
+    os.closerange(3, 2**16)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)
 if user:
     os.setgroups([])
     os.setresgid(user, user, user)
@@ -59,7 +62,7 @@ class Confinement:
             bwrap=bwrap.resolve(),
             python=python,
             binds=tuple([(path, path) for path in real] + list(_numpy())),
-            links=tuple((os.readlink(path), path) for path in system if path.is_symlink()),
+            links=tuple((str(path.readlink()), path) for path in system if path.is_symlink()),
         )
 
     def command(

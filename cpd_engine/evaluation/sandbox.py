@@ -53,7 +53,9 @@ class Sandbox:
         """
         found = bwrap or shutil.which("bwrap")
         if found is None:
-            raise SandboxUnavailable("no bubblewrap here: install the package bubblewrap, 0.8 or later, or evaluate no code")
+            raise SandboxUnavailable(
+                "no bubblewrap here: install the package bubblewrap, 0.8 or later, or evaluate no code"
+            )
         confinement = Confinement.of_this_python(Path(found))
         sandbox = cls(confinement, limits or Limits())
         visible = [inside for _, inside in confinement.binds]

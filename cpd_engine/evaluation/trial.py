@@ -78,7 +78,15 @@ def require_confined(examine: Examine, *, memory_bytes: int, visible: Sequence[P
         secret = Path(folder, "secret")
         secret.touch(mode=0o644)
         Path(folder).chmod(0o755)
-        private = [str(secret), "/etc/passwd", "/etc/shadow", "/proc/self", "/proc/1", *_around(Path.home()), *_around(Path.cwd())]
+        private = [
+            str(secret),
+            "/etc/passwd",
+            "/etc/shadow",
+            "/proc/self",
+            "/proc/1",
+            *_around(Path.home()),
+            *_around(Path.cwd()),
+        ]
         hidden = [path for path in private if path not in shown]
         probes = {
             "a plain function does not answer": ("add", "assert add(2, 3) == 5"),
@@ -93,7 +101,9 @@ def require_confined(examine: Examine, *, memory_bytes: int, visible: Sequence[P
         for trouble, (name, test) in probes.items():
             found = examine(_PROBES, _examination(name, test))
             if not found.passed:
-                raise SandboxUnavailable(f"{trouble}: bubblewrap does not confine here, so no program of a model's is run")
+                raise SandboxUnavailable(
+                    f"{trouble}: bubblewrap does not confine here, so no program of a model's is run"
+                )
 
 
 _ENVIRONMENT = frozenset({"HOME", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "PWD"})
@@ -105,6 +115,9 @@ def _examination(name: str, test: str) -> dict[str, Any]:
 
 
 def _around(folder: Path) -> list[str]:
+    """What lies in the folder, but for the root, whose folders have their namesakes inside."""
+    if folder == Path(folder.anchor):
+        return []
     try:
         return [os.path.join(folder, name) for name in sorted(os.listdir(folder))[:_SHOWN]]  # noqa: PTH118, PTH208 - plain text goes in
     except OSError:

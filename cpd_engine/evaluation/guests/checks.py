@@ -38,8 +38,11 @@ def examine(examination: dict[str, Any], program: Program) -> Iterator[tuple[str
             for test in tests:
                 try:
                     exec(test, names)
-                except BaseException as error:  # noqa: BLE001 - whatever ends a test fails it
+                except BaseException as error:
                     tally.failed_by(error)
+        if not tally.tests:
+            # Tests that do not assert but call what raises: they came to their end.
+            tally.passed()
         yield suite, tally
 
 

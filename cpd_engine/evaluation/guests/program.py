@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ def run(job: dict[str, Any]) -> None:
         def reply(work: Callable[[], Any]) -> None:
             try:
                 line = json.dumps({"value": work()})
-            except BaseException as error:  # noqa: BLE001 - SystemExit and the like are answers too
+            except BaseException as error:
                 line = json.dumps({"raised": type(error).__name__})
             replies.write(line.encode() + b"\n")
             replies.flush()
@@ -33,7 +34,7 @@ def run(job: dict[str, Any]) -> None:
         hosted = Hosted()
         reply(lambda: hosted.load(job["program"]))
         for line in requests:
-            reply(lambda line=line: hosted.answer(**json.loads(line)))
+            reply(partial(hosted.request, line))
 
 
 class Hosted:
@@ -48,9 +49,13 @@ class Hosted:
         sys.modules["solution"] = self._module
         exec(compile(program, "solution", "exec"), self._module.__dict__)
 
+    def request(self, line: bytes) -> Any:
+        """The answer to a request as it came."""
+        return self.answer(**json.loads(line))
+
     def answer(self, do: str, on: int = 0, name: str = "", given: Any = None) -> Any:
         """One request, packed: `named` gives a global, the others are done to thing `on`. Raises what the program raises."""
-        thing = None if do == "named" else self._things[on]
+        thing: Any = None if do == "named" else self._things[on]
         match do:
             case "named":
                 return self._packed(self._module.__dict__[name])

@@ -11,8 +11,9 @@ from typing import Any
 
 from cpd_engine.evaluation.guests.wire import packed, unpacked
 
-_REPLY_BYTES = 32 * 2**20
-_CHUNK = 2**16
+# A solution of HumanEval+ answers with a number of 280 million bits.
+_REPLY_BYTES = 128 * 2**20
+_CHUNK = 2**20
 
 
 class ProgramFailed(Exception):
@@ -40,8 +41,12 @@ class Program:
     def named(self, name: str) -> Any:
         """What the program calls `name`. Raises ProgramFailed, with "missing NAME" where it has no such thing."""
         if not self._loaded:
-            self._reply()
             self._loaded = True
+            try:
+                self._reply()
+            except ProgramFailed as error:
+                # A module that broke off half-way is none.
+                raise self._ended(error.reason) from error
         try:
             return self.ask({"do": "named", "name": name})
         except ProgramFailed as error:
@@ -62,18 +67,21 @@ class Program:
             except BlockingIOError:
                 self._wait(waited, writing=True)
             except OSError:
-                self._end("crashed")
+                raise self._ended("crashed") from None
 
     def _reply(self) -> Any:
         self._unless_over()
         waited = monotonic()
-        while (end := self._rest.find(b"\n")) < 0:
+        end = self._rest.find(b"\n")
+        while end < 0:
             if len(self._rest) > _REPLY_BYTES:
-                self._end("answer too large")
+                raise self._ended("answer too large")
             self._wait(waited, writing=False)
             chunk = os.read(self._replies, _CHUNK)
             if not chunk:
-                self._end("crashed")
+                raise self._ended("crashed")
+            end = chunk.find(b"\n")
+            end = end if end < 0 else end + len(self._rest)
             self._rest += chunk
         self._left_s -= monotonic() - waited
         line = bytes(self._rest[:end])
@@ -84,21 +92,22 @@ class Program:
             case {"raised": str(name)} if name.isidentifier():
                 raise ProgramFailed(name[:60])
             case _:
-                return self._end("crashed")
+                raise self._ended("crashed")
 
     def _wait(self, since: float, *, writing: bool) -> None:
         left_s = min(self._call_s, self._left_s) - (monotonic() - since)
-        pipes = ([], [self._requests], []) if writing else ([self._replies], [], [])
-        if left_s <= 0 or not any(select.select(*pipes, left_s)):
-            self._end("timeout")
+        poll = select.poll()
+        poll.register(self._requests, select.POLLOUT) if writing else poll.register(self._replies, select.POLLIN)
+        if left_s <= 0 or not poll.poll(left_s * 1000):
+            raise self._ended("timeout")
 
     def _unless_over(self) -> None:
         if self._over is not None:
             raise ProgramFailed(self._over)
 
-    def _end(self, reason: str) -> None:
+    def _ended(self, reason: str) -> ProgramFailed:
         self._over = reason
-        raise ProgramFailed(reason)
+        return ProgramFailed(reason)
 
 
 class Thing:
@@ -124,7 +133,11 @@ class Thing:
         return iter(self._ask("items"))
 
     def __len__(self) -> int:
-        return int(self._ask("size"))
+        try:
+            return int(self._ask("size"))
+        except ProgramFailed as error:
+            # `list` asks for the size first, and goes on where there is none.
+            raise (TypeError(error.reason) if error.reason == "TypeError" else error) from None
 
     def __bool__(self) -> bool:
         return bool(self._ask("truth"))
