@@ -6,7 +6,7 @@ Nothing is parsed as Python here: what a model writes can bring a parser down, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 # How a line of Python at the left margin can begin; prose seldom does.
@@ -17,6 +17,8 @@ _CODE = re.compile(
     re.VERBOSE,
 )
 _HEADER = re.compile(r"(?:@|import\b|from\s+[\w.]+\s+import\b|(?:async\s+)?def\s+\w+\s*\(|class\s+\w+)")
+# A script that defines something else than it was asked for.
+_OTHER = re.compile(r"\s*^(?:@|(?:async\s+)?def\s|class\s)", re.MULTILINE)
 
 
 def program_of(answer: str, *, entry_point: str, stub: str) -> str | None:
@@ -25,26 +27,23 @@ def program_of(answer: str, *, entry_point: str, stub: str) -> str | None:
     A script, fenced or not, stands alone: what it does not import it has not got. Of an unfenced one the prose around it is left out.
     A text without the function `entry_point` is taken for the rest of the stub, up to the first line that is not indented.
     """
-    blocks = list(_blocks(answer))
-    for block in blocks:
-        if _defines(block.text, entry_point):
-            return block.text if block.fenced else _script(block.text, entry_point)
-    text = next((block.text for block in blocks if block.fenced), answer)
-    if stub:
+    fenced, beside = _blocks(answer)
+    if (block := _with(fenced, entry_point)) is not None:
+        return block
+    if (block := _with(beside, entry_point)) is not None:
+        return _script(block, entry_point)
+    begun = beside[0].strip("\n")
+    # One fence alone may be the end of a block that the prompt has opened.
+    ended = len(fenced) == len(beside) == 1 and (begun[:1].isspace() or _CODE.match(begun) is not None)
+    text = fenced[0] if fenced and not ended else beside[0]
+    if stub and not _OTHER.match(text):
         body = _body(text)
         return stub + body if body.strip() else None
-    return text if any(block.fenced for block in blocks) and text.strip() else None
+    return text if text.strip() and (fenced or stub) else None
 
 
-class _Block:
-    """A part of the answer, between fences or beside them."""
-
-    def __init__(self, text: str, *, fenced: bool) -> None:
-        self.text, self.fenced = text, fenced
-
-
-def _blocks(answer: str) -> Iterator[_Block]:
-    """Fenced parts first, each in its order, then the others. An answer that goes on from an open fence begins with its code."""
+def _blocks(answer: str) -> tuple[list[str], list[str]]:
+    """The parts between fences, and those beside them."""
     parts: list[list[str]] = [[]]
     for line in answer.split("\n"):
         if _FENCE.match(line):
@@ -52,8 +51,11 @@ def _blocks(answer: str) -> Iterator[_Block]:
         else:
             parts[-1].append(line)
     texts = ["\n".join(lines) + "\n" for lines in parts]
-    yield from (_Block(text, fenced=True) for text in texts[1::2])
-    yield from (_Block(text, fenced=False) for text in texts[0::2])
+    return texts[1::2], texts[0::2]
+
+
+def _with(blocks: Sequence[str], name: str) -> str | None:
+    return next((block for block in blocks if _defines(block, name)), None)
 
 
 def _defines(text: str, name: str) -> bool:

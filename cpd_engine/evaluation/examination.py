@@ -13,7 +13,7 @@ class Limits:
     """What one program may use. `wall_s` bounds the whole examination, `call_s` one call; memory counts for each of its processes."""
 
     wall_s: float = 60.0
-    call_s: float = 5.0
+    call_s: float = 10.0
     cpu_s: int = 60
     memory_bytes: int = 2**30
     processes: int = 8

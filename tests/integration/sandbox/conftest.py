@@ -1,4 +1,4 @@
-"""One sandbox with short limits for all tests of a process."""
+"""Two sandboxes for all tests of a process, one with short limits and one with those that a job has."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ from tests.sandboxed import open_or_skip
 @pytest.fixture(scope="session")
 def sandbox() -> Sandbox:
     return open_or_skip(Limits(wall_s=30.0, call_s=2.0, memory_bytes=2**29))
+
+
+@pytest.fixture(scope="session")
+def generous() -> Sandbox:
+    return open_or_skip()
