@@ -43,7 +43,8 @@ def examine(examination: dict[str, Any], program: Program) -> Iterator[tuple[str
         try:
             candidate = program.named(entry)
         except ProgramFailed as error:
-            tally.failed_by(error)
+            for _ in examination[suite]:
+                tally.failed_by(error)
             yield suite, tally
             continue
         for packed in examination[suite]:

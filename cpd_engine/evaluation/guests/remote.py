@@ -50,7 +50,9 @@ class Program:
         try:
             return self.ask({"do": "named", "name": name})
         except ProgramFailed as error:
-            raise ProgramFailed(f"missing {name}") from None if error.reason == "KeyError" else error
+            if error.reason != "KeyError":
+                raise
+            raise ProgramFailed(f"missing {name}") from None
 
     def ask(self, request: dict[str, Any]) -> Any:
         """The value of a request, built from plain types. Raises ProgramFailed."""

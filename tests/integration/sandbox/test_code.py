@@ -106,6 +106,17 @@ def test_the_share_of_failing_tests_is_told(sandbox: Sandbox) -> None:
     assert (only_plus.passed, only_plus.passed_plus, only_plus.failing_share) == (False, False, 1 / 3)
 
 
+def test_after_a_time_out_or_a_crash_all_later_tests_have_failed(sandbox: Sandbox) -> None:
+    row = HUMAN_EVAL | {"base_input": [[1, 2], [0, 0]], "plus_input": [[3, 4], [5, 6]], "atol": 0}
+    hangs = one(sandbox, row, "humaneval_plus", "def add(a, b):\n    while not a: pass\n    return a + b")
+    dies = one(sandbox, row, "humaneval_plus", "import os\ndef add(a, b): return a + b if a else os._exit(0)")
+    missing = one(sandbox, row, "humaneval_plus", "def plus(a, b): return a + b")
+
+    assert (hangs.failing_share, hangs.reason) == (3 / 4, "timeout")
+    assert (dies.failing_share, dies.reason) == (3 / 4, "crashed")
+    assert (missing.failing_share, missing.reason) == (1.0, "missing add")
+
+
 def test_the_hub_s_forms_of_the_plus_tasks_are_run(sandbox: Sandbox) -> None:
     right = one(sandbox, HUB_HUMAN_EVAL_PLUS, "humaneval_plus", "def add(a, b): return a + b")
     lucky = one(sandbox, HUB_HUMAN_EVAL_PLUS, "humaneval_plus", "def add(a, b): return a + b + 1e-9")
