@@ -89,6 +89,12 @@ class SandboxUnavailable(EngineError):
     code = "sandbox_unavailable"
 
 
+class JudgeUnavailable(EngineError):
+    """The judge's endpoint refuses to be asked, or has stopped answering; what it had said is kept."""
+
+    code = "judge_unavailable"
+
+
 class StorageFull(EngineError):
     """The disk is full; the last sealed checkpoint is intact."""
 
