@@ -56,7 +56,7 @@ bench-forecast: setup
 	$(BIN)/python -m benchmarks.forecast
 
 # Every problem of HumanEval(+) and MBPP(+) with its own solution and a broken one, in the sandbox: make code-check DATA=folder.
-# About two and a half minutes; the tests take one problem in eight.
+# About two and a half minutes; the tests take one problem in twelve.
 .PHONY: code-check
 code-check: setup
 	@test -d "$(DATA)" || { echo "name the data: make code-check DATA=../shared/data" >&2; exit 2; }

@@ -86,8 +86,9 @@ class Sandbox:
                 "examination": examination,
             }
             served = {"program": program, "requests": requests.fd, "replies": replies.fd}
-            stack.enter_context(self._guest("tests", tests, (to_program, from_program, to_verdict)))
+            # First, so that the tests do not wait for it to start: their clock runs.
             stack.enter_context(self._guest("program", served, (requests, replies)))
+            stack.enter_context(self._guest("tests", tests, (to_program, from_program, to_verdict)))
             said = _read(verdict.fd, until=monotonic() + self.limits.wall_s, should_stop=should_stop)
         return examined(said, nonce)
 

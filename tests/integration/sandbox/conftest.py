@@ -11,7 +11,7 @@ from tests.sandboxed import open_or_skip
 
 @pytest.fixture(scope="session")
 def sandbox() -> Sandbox:
-    return open_or_skip(Limits(wall_s=30.0, call_s=2.0, memory_bytes=2**29))
+    return open_or_skip(Limits(wall_s=30.0, call_s=3.0, memory_bytes=2**29))
 
 
 @pytest.fixture(scope="session")

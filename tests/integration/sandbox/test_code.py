@@ -19,7 +19,7 @@ FILES: dict[CodeTask, str] = {
     "mbpp": "mbpp/sample_sanitized.jsonl",
     "mbpp_plus": "mbpp/sample_plus.jsonl",
 }
-# One in eight, and those with more than one right answer, helpers that the tests use, and answers of 70 MB.
+# One in twelve, and those with more than one right answer, helpers that the tests use, and answers of 70 MB.
 SPECIAL = {"HumanEval/32", "HumanEval/38", "HumanEval/50", "HumanEval/160"}
 HUB_HUMAN_EVAL_PLUS = HUMAN_EVAL | {
     "test": """
@@ -53,7 +53,7 @@ def one(sandbox: Sandbox, row: dict[str, Any], task: CodeTask, program: str) -> 
 @pytest.mark.parametrize("task", FILES)
 def test_the_data_s_own_solutions_pass_and_broken_ones_do_not(generous: Sandbox, task: CodeTask) -> None:
     problems = read_problems(shared_data(*FILES[task].split("/")), task)
-    some = [each for number, each in enumerate(problems) if number % 8 == 0 or each.id in SPECIAL]
+    some = [each for number, each in enumerate(problems) if number % 12 == 0 or each.id in SPECIAL]
     own = graded(generous, some, [f"```python\n{problem.solution}\n```" for problem in some])
     broken = graded(generous, some, [f"def {problem.entry_point}(*given):\n    return object()\n" for problem in some])
 
