@@ -78,16 +78,8 @@ def require_confined(examine: Examine, *, memory_bytes: int, visible: Sequence[P
         secret = Path(folder, "secret")
         secret.touch(mode=0o644)
         Path(folder).chmod(0o755)
-        private = [
-            str(secret),
-            "/etc/passwd",
-            "/etc/shadow",
-            "/proc/self",
-            "/proc/1",
-            *_around(Path.home()),
-            *_around(Path.cwd()),
-        ]
-        hidden = [path for path in private if path not in shown]
+        around = [path for path in (*_around(Path.home()), *_around(Path.cwd())) if path not in shown]
+        hidden = [str(secret), "/etc/passwd", "/etc/shadow", "/proc/self", "/proc/1", *around]
         probes = {
             "a plain function does not answer": ("add", "assert add(2, 3) == 5"),
             "the network can be reached": ("reaches", f"assert reaches([{port}]) == []"),
