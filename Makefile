@@ -55,6 +55,13 @@ bench-short: setup
 bench-forecast: setup
 	$(BIN)/python -m benchmarks.forecast
 
+# Every problem of HumanEval(+) and MBPP(+) with its own solution and a broken one, in the sandbox: make code-check DATA=folder.
+# About two and a half minutes; the tests take one problem in twelve.
+.PHONY: code-check
+code-check: setup
+	@test -d "$(DATA)" || { echo "name the data: make code-check DATA=../shared/data" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.code_check "$(DATA)"
+
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 

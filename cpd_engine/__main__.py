@@ -20,11 +20,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from cpd_engine import launch, watchdog
+from cpd_engine import launch, options, watchdog
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
 from cpd_engine.events import Emit, Event, Failed, to_dict, to_json
-from cpd_engine.inputs import STATE_CACHE_BYTES, Inputs
 from cpd_engine.spec import read_spec
 
 STOPPED = 10
@@ -96,7 +95,12 @@ def _carry_out(config: RunConfig, arguments: argparse.Namespace, emit: Emit) -> 
         from cpd_engine import pipeline
 
         pipeline.run(
-            config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=should_stop, fleet=place
+            config,
+            inputs=options.inputs(arguments, os.environ),
+            out=arguments.out,
+            emit=emit,
+            should_stop=should_stop,
+            fleet=place,
         )
 
     from cpd_engine import fleet
@@ -122,7 +126,9 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
         with ExitStack() as stack:
             out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cpd-estimate-")))
-            found = pipeline.estimate(config, inputs=_inputs(arguments), out=out, emit=emit, should_stop=should_stop)
+            found = pipeline.estimate(
+                config, inputs=options.inputs(arguments, os.environ), out=out, emit=emit, should_stop=should_stop
+            )
         if told is None:
             answer.write(json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
             answer.flush()
@@ -174,30 +180,11 @@ def _event_stream(descriptor: int | None) -> TextIOWrapper:
     return stream
 
 
-def _inputs(arguments: argparse.Namespace) -> Inputs:
-    return Inputs(
-        datasets=dict(arguments.dataset),
-        base=arguments.spec.parent,
-        model_roots=tuple(arguments.model_root),
-        hub_cache=arguments.hub_cache,
-        hub_endpoint=arguments.hub_endpoint,
-        state_cache=arguments.state_cache,
-        state_cache_bytes=arguments.state_cache_bytes,
-    )
-
-
 def _plan(arguments: argparse.Namespace) -> None:
     from cpd_engine.plan import plan
 
     found = plan(read_spec(arguments.spec), samples=arguments.samples)
     sys.stdout.write(json.dumps(asdict(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def _named_path(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID=PATH")
-    return name, Path(path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -209,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     estimate = commands.add_parser("estimate", help="time a few steps here and print what a run will take, as JSON")
     estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
     for command in (run, estimate):
-        _engine_arguments(command)
+        options.add(command)
 
     plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
     plan.add_argument("spec", type=Path)
@@ -224,24 +211,6 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("file", type=Path)
     convert.add_argument("--out", type=Path, required=True)
     return parser
-
-
-def _engine_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("spec", type=Path, help="recipe, .yaml or .json")
-    command.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
-    command.add_argument(
-        "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
-    )
-    command.add_argument("--hub-cache", type=Path, metavar="DIR")
-    command.add_argument("--hub-endpoint", metavar="URL")
-    command.add_argument(
-        "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
-    )
-    command.add_argument(
-        "--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most"
-    )
-    command.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
-    command.add_argument("--watchdog", action="store_true", help="die when stdin ends")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,18 @@ class ResourcesUnavailable(EngineError):
     code = "resources_unavailable"
 
 
+class SandboxUnavailable(EngineError):
+    """Programs of a model's were to be run, and there is no sandbox that confines them."""
+
+    code = "sandbox_unavailable"
+
+
+class JudgeUnavailable(EngineError):
+    """The judge's endpoint refuses to be asked, or has stopped answering; what it had said is kept."""
+
+    code = "judge_unavailable"
+
+
 class StorageFull(EngineError):
     """The disk is full; the last sealed checkpoint is intact."""
 

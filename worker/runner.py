@@ -130,7 +130,7 @@ class Attempt:
     def _start(self, command: EngineCommand, scratch: Scratch, spool: Spool) -> Child:
         child = Child(
             command.arguments,
-            environment=engine_environment(os.environ, temporary=scratch.temporary),
+            environment=engine_environment(os.environ, temporary=scratch.temporary, judge=command.judge),
             log=scratch.path / "engine.log",
             log_bytes=_LOG_BYTES,
             # A training state may be deleted by the engine as soon as it has sealed the next ones: to the store at once.
