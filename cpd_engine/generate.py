@@ -24,6 +24,8 @@ from cpd_engine.models.decoder import Decoder
 
 # Finished rows leave the batch once they are this share of it: copying the cache costs about one decoding step.
 _COMPACT_AT = 0.25
+# Tokens before a stop text that are read with it.
+_CONTEXT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +52,13 @@ def generate(
     seeds: Sequence[int],
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    stops: Sequence[str] = (),
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order. `seeds`: one a prompt, see `row_seed`; unused at temperature 0 (greedy).
 
-    An answer ends at any of `end_ids`, after `max_new_tokens`, or where the model's positions end. `on_progress(done, total)`
-    counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
+    An answer ends at any of `end_ids`, before any of the texts `stops` (its tokens are those with which that text was made), after
+    `max_new_tokens`, or where the model's positions end. `on_progress(done, total)` counts answers. Raises StopRequested within one
+    decoding step after `should_stop()` says yes.
     """
     answers: list[Answer | None] = [None] * len(prompts)
     training = decoder.model.training
@@ -65,11 +69,13 @@ def generate(
         for start in range(0, len(by_length), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
             batch = [_Row(index=i, prompt=prompts[i], room=_room(decoder, len(prompts[i]), settings)) for i in chosen]
-            _decode(decoder, batch, settings, frozenset(end_ids), [seeds[i] for i in chosen], should_stop)
+            ends = _Ends(decoder, frozenset(end_ids), stops)
+            _decode(decoder, batch, settings, ends, [seeds[i] for i in chosen], should_stop)
             for row in batch:
-                text = decoder.tokenizer.decode(row.tokens, skip_special_tokens=True)
                 reason: Literal["stop", "length"] = "stop" if row.stopped else "length"
-                answers[row.index] = Answer(text=str(text), tokens=tuple(row.tokens), finish_reason=reason)
+                answers[row.index] = Answer(
+                    text=ends.text_before(row.tokens), tokens=tuple(row.tokens), finish_reason=reason
+                )
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(prompts))
@@ -94,6 +100,31 @@ class _Row:
         return not self.stopped and len(self.tokens) < self.room
 
 
+class _Ends:
+    """What ends an answer beside its length: the end tokens, and texts that may come in any tokens."""
+
+    def __init__(self, decoder: Decoder, end_ids: frozenset[int], stops: Sequence[str]) -> None:
+        self.end_ids, self._stops = end_ids, stops
+        self._tokenizer = decoder.tokenizer
+        # A token may stand for one byte. Those before it show how the first of them reads in its place.
+        self._window = max((len(stop.encode()) for stop in stops), default=0) + _CONTEXT
+
+    def reached(self, tokens: Sequence[int]) -> bool:
+        """Whether the newest token has made one of the texts whole."""
+        return bool(self._stops) and self._cut(self._decoded(tokens[-self._window :])) is not None
+
+    def text_before(self, tokens: Sequence[int]) -> str:
+        """The answer's text up to the first of the texts."""
+        whole = self._decoded(tokens)
+        return whole[: self._cut(whole)]
+
+    def _cut(self, text: str) -> int | None:
+        return min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
 def _room(decoder: Decoder, prompt_length: int, settings: GenerationSpec) -> int:
     if prompt_length == 0:
         raise ValueError("a prompt needs at least one token")
@@ -105,7 +136,7 @@ def _decode(
     decoder: Decoder,
     batch: Sequence[_Row],
     settings: GenerationSpec,
-    end_ids: frozenset[int],
+    ends: _Ends,
     seeds: Sequence[int],
     should_stop: Callable[[], bool] | None,
 ) -> None:
@@ -127,7 +158,7 @@ def _decode(
         draws_B = [draws_by_row[row.index][step] if row.open else 0.5 for row in rows]
         chosen = _choose(logits_BV, draws_B, settings)
         for row, token in zip(rows, chosen.tolist(), strict=True):
-            _append(row, token, end_ids, settings.no_repeat_ngram_size)
+            _append(row, token, ends, settings.no_repeat_ngram_size)
         step += 1
         open_ = [at for at, row in enumerate(rows) if row.open]
         if not open_:
@@ -141,13 +172,14 @@ def _decode(
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
 
 
-def _append(row: _Row, token: int, end_ids: frozenset[int], ngram: int) -> None:
+def _append(row: _Row, token: int, ends: _Ends, ngram: int) -> None:
     if not row.open:
         return
-    if token in end_ids:
+    if token in ends.end_ids:
         row.stopped = True
         return
     row.tokens.append(token)
+    row.stopped = ends.reached(row.tokens)
     _remember(row, [*(int(one) for one in row.prompt[-ngram:]), *row.tokens][-ngram:] if ngram else [], ngram)
 
 

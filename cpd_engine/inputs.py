@@ -24,3 +24,5 @@ class Inputs:
     # Kept states of teachers, shared by all jobs of the machine, and their size at most. None: each run keeps its own, if any.
     state_cache: Path | None = None
     state_cache_bytes: int = STATE_CACHE_BYTES
+    # Whether programs that a model has written may be run, inside the sandbox, to grade them.
+    code_execution: bool = False
