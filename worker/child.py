@@ -37,6 +37,7 @@ class EngineCommand:
     hub_endpoint: str | None = None
     state_cache: Path | None = None
     state_cache_bytes: int | None = None
+    code_execution: bool = False
 
     def arguments(self, events_fd: int) -> list[str]:
         """The argument list, with events on file descriptor `events_fd`."""
@@ -54,6 +55,8 @@ class EngineCommand:
             arguments += ["--state-cache", str(self.state_cache)]
         if self.state_cache_bytes is not None:
             arguments += ["--state-cache-bytes", str(self.state_cache_bytes)]
+        if self.code_execution:
+            arguments.append("--code-execution")
         return arguments
 
 

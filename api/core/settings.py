@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     """The only hub that is spoken to, e.g. https://huggingface.co; None: jobs cannot name hub models."""
     hub_cache: Path | None = None
 
+    code_execution: bool = False
+    """Whether jobs may have suites whose answers are programs, which are then run in a sandbox on the worker."""
+
     pool_size: Annotated[int, Field(ge=1, le=200)] = 10
 
     lease_s: Seconds = 60.0

@@ -28,7 +28,7 @@ class Graded:
 
 
 # Answers by seed (None: greedy), all on the same rows in the same order.
-BySeed = Mapping[int | None, Sequence[Graded]]
+BySeed = dict[int | None, list[Graded]]
 
 
 def means(answers: Sequence[Graded]) -> dict[str, float]:
