@@ -94,3 +94,17 @@ quality: setup $(if $(DOLLY),$(SMOLLM2)/config.json)
 
 quality-full: setup $(if $(DOLLY),$(SMOLLM2)/config.json)
 	$(BIN)/python -m benchmarks.quality $(QUALITY_TEXT)
+
+# lm-evaluation-harness beside the project's own scorer, row by row, in an environment that lies over .venv's: some 300 MB, and no torch.
+HARNESS := build/lm-eval
+.PHONY: eval-check
+eval-check: setup $(HARNESS)/.installed
+	$(BIN)/python -m benchmarks.harness --harness $(HARNESS)/bin/python --out build/eval-check
+
+$(HARNESS)/.installed: constraints.txt | setup
+	rm -rf $(HARNESS)
+	$(BIN)/python -m venv $(HARNESS)
+	purelib='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	  $(BIN)/python -c "$$purelib" > "$$($(HARNESS)/bin/python -c "$$purelib")/below.pth"
+	$(HARNESS)/bin/python -m pip install --quiet --constraint constraints.txt lm_eval==0.4.13
+	touch $@

@@ -26,15 +26,14 @@ from api.remote.answers import (
     Checkpoint,
     Dataset,
     Estimate,
-    Evaluation,
     Event,
     Job,
     Page,
-    Sample,
     Series,
 )
 from api.remote.find import api_key, server_url
 from api.remote.follow import follow
+from api.remote.scores import Evaluation, Sample
 from api.remote.transport import Patience, Transport
 from cpd_engine.config import RunConfig
 
@@ -184,9 +183,9 @@ class Client:
         """Scores so far and, at the end, the table."""
         return self._get(f"/v1/jobs/{job_id}/evaluation", Evaluation)
 
-    def samples(self, job_id: str) -> Iterator[Sample]:
-        """Every row of the test split with every model's answer."""
-        return self._pages(f"/v1/jobs/{job_id}/samples", Sample)
+    def samples(self, job_id: str, *, suite: str | None = None) -> Iterator[Sample]:
+        """Every row of the test split, or of a suite, with every model's answer."""
+        return self._pages(f"/v1/jobs/{job_id}/samples", Sample, {} if suite is None else {"suite": suite})
 
     # Checkpoints
 

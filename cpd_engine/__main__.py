@@ -1,6 +1,7 @@
-"""`python -m cpd_engine`: run, estimate, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, evaluate, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
 
-Exit codes of `run` and `estimate`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
+Exit codes of `run`, `estimate` and `evaluate`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a
+crash.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cpd_engine import launch, options, watchdog
+from cpd_engine.arguments import parser
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
 from cpd_engine.events import Emit, Event, Failed, to_dict, to_json
-from cpd_engine.spec import read_spec
+from cpd_engine.spec import read_examination, read_spec
 
 STOPPED = 10
 FAILED = 20
@@ -33,7 +35,7 @@ FAILED = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, do, return the exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
-    arguments = _parser().parse_args(given)
+    arguments = parser().parse_args(given)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments, given)
     if arguments.command == "estimate":
         return _estimate(arguments)
+    if arguments.command == "evaluate":
+        return _evaluate(arguments)
     try:
         match arguments.command:
             case "plan":
@@ -140,6 +144,30 @@ def _estimate(arguments: argparse.Namespace) -> int:
     return _ended(work, world=1)
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    """The events are those of the one phase there is; the table lies under --out too."""
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    stream = _event_stream(arguments.events_fd)
+
+    def emit(event: Event) -> None:
+        stream.write(to_json(event) + "\n")
+        stream.flush()
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        from cpd_engine.examination import examine
+
+        inputs = options.allowed(arguments, os.environ)
+        examine(config, model=arguments.model, inputs=inputs, out=arguments.out, emit=emit, should_stop=should_stop)
+
+    try:
+        given = {name: getattr(arguments, name) for name in ("template", "batch_size", "precision", "threads")}
+        config = read_examination(arguments.suite, **given)
+    except EngineError as error:
+        return _refused(error, emit)
+    return _ended(work, world=1)
+
+
 def _refused(error: EngineError, emit: Emit) -> int:
     emit(Failed(code=error.code, message=str(error)))
     sys.stderr.write(f"{error.code}: {error}\n")
@@ -185,32 +213,6 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     found = plan(read_spec(arguments.spec), samples=arguments.samples)
     sys.stdout.write(json.dumps(asdict(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cpd_engine", description="Calibrated progressive distillation.")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    run = commands.add_parser("run", help="carry out a recipe; run it again on the same directory to resume")
-    run.add_argument("--out", type=Path, required=True, help="run directory")
-    estimate = commands.add_parser("estimate", help="time a few steps here and print what a run will take, as JSON")
-    estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
-    for command in (run, estimate):
-        options.add(command)
-
-    plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
-    plan.add_argument("spec", type=Path)
-    plan.add_argument("--samples", type=int, required=True, metavar="N", help="training samples")
-
-    synthesize = commands.add_parser("synthesize", help="write the synthetic tasks as train, validation and test.jsonl")
-    synthesize.add_argument("--rows", type=int, default=4800)
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--out", type=Path, required=True)
-
-    convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
-    convert.add_argument("file", type=Path)
-    convert.add_argument("--out", type=Path, required=True)
-    return parser
 
 
 if __name__ == "__main__":

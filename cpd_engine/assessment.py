@@ -53,18 +53,17 @@ def assess(
     ce = cross_entropies(decoder, exercise.samples, runtime=runtime)
     if bad := [sample.id for sample, loss in zip(exercise.samples, ce.sums, strict=True) if not math.isfinite(loss)]:
         raise Diverged(f"the loss of {len(bad)} held-out rows is no number, such as that of {bad[0]}")
-    fleet, total = runtime.fleet, len(exercise.rows)
-    with fleet.apart(), runtime.autocast():
-        own = generate(
-            decoder,
-            Dealt(exercise.prompts, fleet),
-            settings=settings,
-            end_ids=end_ids,
-            seeds=[row_seed(settings.seed, row.id) for row in Dealt(exercise.rows, fleet)],
-            on_progress=lambda done, _: on_progress(min(done * fleet.world, total), total),
-            should_stop=should_stop,
-        )
-    answers = dealt_back(fleet.gathered(own))
+    answers = answer(
+        decoder,
+        exercise.prompts,
+        [row.id for row in exercise.rows],
+        settings=settings,
+        seed=settings.seed,
+        end_ids=end_ids,
+        runtime=runtime,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
     return [
         RowScore(
             row=row.id,
@@ -76,3 +75,32 @@ def assess(
         )
         for i, (row, answer) in enumerate(zip(exercise.rows, answers, strict=True))
     ]
+
+
+def answer(
+    decoder: Decoder,
+    prompts: Sequence[Ids],
+    ids: Sequence[str],
+    *,
+    settings: GenerationSpec,
+    seed: int,
+    end_ids: Collection[int],
+    runtime: Runtime,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+    stops: Sequence[str] = (),
+) -> list[Answer]:
+    """One answer a prompt, each process of a fleet making its share. What is drawn depends on the seed and the row's id alone."""
+    fleet, total = runtime.fleet, len(prompts)
+    with fleet.apart(), runtime.autocast():
+        own = generate(
+            decoder,
+            Dealt(prompts, fleet),
+            settings=settings,
+            end_ids=end_ids,
+            seeds=[row_seed(seed, row) for row in Dealt(ids, fleet)],
+            on_progress=lambda done, _: on_progress(min(done * fleet.world, total), total),
+            should_stop=should_stop,
+            stops=stops,
+        )
+    return dealt_back(fleet.gathered(own))

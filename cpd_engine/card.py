@@ -21,16 +21,8 @@ from cpd_engine.config import (
     TeacherRef,
     TinyModel,
 )
-from cpd_engine.events import Comparison, Planned, Reported
-
-_ROWS = {
-    "teacher": "Teacher",
-    "untouched": "Untouched student",
-    "sft": "CE-only student, same number of steps",
-    "student": "**Distilled student (this model)**",
-}
-_METRICS = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-out CE, nats per token"}
-_OTHERS = {"teacher": "the teacher", "untouched": "the untouched student", "sft": "the CE-only student"}
+from cpd_engine.events import Planned, Reported
+from cpd_engine.scoreboard import scores, suites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +45,8 @@ def render_card(card: Card) -> str:
     sections = (
         _front_matter(card),
         _introduction(card),
-        _scores(card.reported),
+        scores(card.reported),
+        *suites(card.reported.suites),
         _use(card.config),
         _method(card),
         _data(card),
@@ -99,43 +92,6 @@ def _model(ref: TeacherRef | StudentRef, commit: str | None) -> str:
             return f"a {ref.tiny} decoder of {ref.layers} layers and width {ref.hidden} with fresh weights (seed {ref.seed})"
         case StudentFromTeacher():
             return f"the teacher without its {ref.drop_layers} layers of lowest block influence"
-
-
-def _scores(reported: Reported) -> str:
-    head = "| Model | " + " | ".join(_METRICS.values()) + " |\n|---|" + "---:|" * len(_METRICS)
-    lines = [
-        f"| {title} | " + " | ".join(_number(reported.scores[subject], metric) for metric in _METRICS) + " |"
-        for subject, title in _ROWS.items()
-        if subject in reported.scores
-    ]
-    table = "\n".join([head, *lines])
-    closed = [
-        f"{100 * share:.0f} % in {_METRICS[metric].split(',')[0]}" for metric, share in reported.gap_closed.items()
-    ]
-    gap = (
-        f"Part of the gap between untouched student and teacher that it closes: {', '.join(closed)}."
-        if closed
-        else (
-            "The teacher is not better than the untouched student in any of these metrics, so there was no gap to close."
-        )
-    )
-    compared = "\n".join(_comparison(c) for c in reported.comparisons if c.metric != "ce")
-    return (
-        f"## Scores\n\nOn {reported.rows} test rows that no model was trained on. Higher is better, but for CE.\n\n{table}\n\n{gap}\n\n"
-        "Paired by row: mean difference in points, 95 % bootstrap interval, two-sided Wilcoxon signed-rank p.\n\n"
-        f"{compared}"
-    )
-
-
-def _number(scores: dict[str, float], metric: str) -> str:
-    return f"{scores[metric]:.3f}" if metric == "ce" else f"{scores[metric]:.1f}"
-
-
-def _comparison(found: Comparison) -> str:
-    low, high = found.interval
-    p = "no row differs" if found.p_value is None else f"p = {found.p_value:.2g}"
-    name = _METRICS[found.metric].split(",")[0]
-    return f"- {name} against {_OTHERS[found.subject]}: {found.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p}"
 
 
 def _use(config: RunConfig) -> str:

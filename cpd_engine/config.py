@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -355,6 +355,90 @@ class GenerationSpec(Frozen):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10
 
 
+TextTask = Literal["dolly", "self_instruct", "vicuna", "sni", "unni", "custom"]
+MathsTask = Literal["gsm8k", "math"]
+CodeTask = Literal["humaneval", "humaneval_plus", "mbpp", "mbpp_plus"]
+SuiteTask = Literal[TextTask, MathsTask, CodeTask]
+TEXT_TASKS: tuple[TextTask, ...] = get_args(TextTask)
+MATHS_TASKS: tuple[MathsTask, ...] = get_args(MathsTask)
+CODE_TASKS: tuple[CodeTask, ...] = get_args(CodeTask)
+SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class SuiteSpec(Frozen):
+    """A public benchmark, or rows of one's own, that every model of the run is scored on (paper A.4.4).
+
+    The rows come from `data` (an uploaded data set or, on the command line, a file) or `hub`; nothing else is ever fetched. Of text
+    tasks ROUGE-L and exact match are the mean over `seeds` of sampled answers, under the `settings` of the paper or of the code behind
+    the published numbers (minillm). Maths and code are greedy. `shots` worked `examples` go before each maths problem, without
+    `examples` the project's own. `subset`: a folder of the hub's repository, for one that holds several data sets.
+    """
+
+    task: SuiteTask
+    name: SuiteName | None = None
+    data: str | None = None
+    hub: str | None = None
+    revision: str = "main"
+    subset: str | None = None
+    rows: PositiveInt | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=32)] | None = None
+    settings: Literal["minillm", "paper"] | None = None
+    examples: str | None = None
+    shots: Annotated[int, Field(ge=0, le=64)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] | None = None
+
+    @property
+    def title(self) -> str:
+        """What the suite is called everywhere: its name or its task."""
+        return self.name or self.task
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The data sets or files that it names, by field."""
+        named = {"data": self.data, "examples": self.examples}
+        return {field: name for field, name in named.items() if name is not None}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SuiteSpec:
+        if (self.data is None) == (self.hub is None):
+            raise ValueError("name exactly one of data and hub")
+        if self.hub is not None:
+            _matching(_HUB_ID, "a hub id such as org/name", self.hub)
+            _matching(_REVISION, "a revision", self.revision)
+        if self.subset is not None:
+            if self.hub is None:
+                raise ValueError("subset goes with hub")
+            _matching(_LOCAL, "a folder of the repository", self.subset)
+        return self
+
+    @model_validator(mode="after")
+    def _fields_belong(self) -> SuiteSpec:
+        if self.task not in TEXT_TASKS:
+            for field in ("seeds", "settings"):
+                if getattr(self, field) is not None:
+                    raise ValueError(
+                        f"{field}: {self.task} is answered greedily under settings of its own; leave it out"
+                    )
+        if self.task not in MATHS_TASKS:
+            for field in ("shots", "examples"):
+                if getattr(self, field) is not None:
+                    raise ValueError(f"{field}: {self.task} has no worked examples; leave it out")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            twice = next(seed for seed in self.seeds if self.seeds.count(seed) > 1)
+            raise ValueError(f"seeds: {twice} is named twice, which would count its answers twice")
+        return self
+
+
+Suites = Annotated[tuple[SuiteSpec, ...], Field(strict=False, max_length=16)]
+
+
+def _named_apart(suites: tuple[SuiteSpec, ...]) -> None:
+    titles = [suite.title for suite in suites]
+    if twice := next((title for title in titles if titles.count(title) > 1), None):
+        raise ValueError(f"suites: two are called {twice!r}; give each a name of its own")
+
+
 class EvaluationSpec(Frozen):
     """What is scored, on how many rows, and which twins are trained beside the student."""
 
@@ -364,6 +448,28 @@ class EvaluationSpec(Frozen):
     test_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     baselines: Annotated[tuple[Literal["sft"], ...], Field(strict=False, max_length=1)] = ()
     generation: GenerationSpec = GenerationSpec()
+    suites: Suites = ()
+
+    @model_validator(mode="after")
+    def _suites_are_told_apart(self) -> EvaluationSpec:
+        _named_apart(self.suites)
+        return self
+
+
+class ExaminationConfig(Frozen):
+    """A model that is scored as it is, without any training. `seed` is that of the bootstrap."""
+
+    suites: Annotated[tuple[SuiteSpec, ...], Field(strict=False, min_length=1, max_length=16)]
+    template: Literal["paper", "chat"] = "paper"
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _suites_are_told_apart(self) -> ExaminationConfig:
+        _named_apart(self.suites)
+        return self
 
 
 class CheckpointSpec(Frozen):

@@ -16,6 +16,8 @@ PHASES: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "eval
 # Which model a training loop moves: the teacher in its own fine-tuning, the student, or the CE-only twin of the student.
 Trained = Literal["teacher", "student", "sft"]
 Subject = Literal["teacher", "untouched", "student", "sft"]
+# Who answers a suite: a model of a run, or one that is examined by itself.
+Examinee = Literal[Subject, "model"]
 Split = Literal["validation", "test"]
 # `phase`: the result of a finished piece of work; `training`: state to resume from; `best`: weights chosen on validation;
 # `export`: the files a user downloads.
@@ -321,15 +323,72 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteScored:
+    """One model's answers to one suite under one seed (None: greedy) are sealed; metrics in percent. `settings_sha256` tells which
+    answers were made alike: it hashes the data, the prompts' text and the settings, but not the model.
+    """
+
+    subject: Examinee
+    suite: str
+    task: str
+    seed: int | None
+    rows: int
+    metrics: dict[str, float]
+    settings_sha256: str
+    kind: Literal["suite_scored"] = "suite_scored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteScore:
+    """One metric of one model on a suite, in percent: the mean over its seeds of the mean over the rows.
+
+    `item_error`: standard error over the rows, each averaged over the seeds, None of one row; `seed_deviation`: standard deviation of
+    the seeds' means, None where there are not two.
+    """
+
+    mean: float
+    item_error: float | None
+    seed_deviation: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteReport:
+    """A suite's part of the final table. `scores` by model and metric; `comparisons` of the student with the others, rows averaged over
+    the seeds before they are paired; `seeds` is empty for greedy answers.
+    """
+
+    suite: str
+    task: str
+    rows: int
+    seeds: tuple[int, ...]
+    settings_sha256: str
+    scores: dict[str, dict[str, SuiteScore]]
+    gap_closed: dict[str, float]
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """The final table. `gap_closed` by metric: (student − untouched) / (teacher − untouched); absent where the gap is not positive."""
+    """The final table. `gap_closed` by metric: (student − untouched) / (teacher − untouched); absent where the gap is not positive.
+
+    `rows` and what follows are of the run's own test split; `suites` of each suite that was asked for.
+    """
 
     rows: int
     scores: dict[str, dict[str, float]]
     steps: dict[str, int]
     gap_closed: dict[str, float]
     comparisons: tuple[Comparison, ...]
+    suites: tuple[SuiteReport, ...] = ()
     kind: Literal["reported"] = "reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """The table of a model that was scored by itself."""
+
+    suites: tuple[SuiteReport, ...]
+    kind: Literal["examined"] = "examined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,8 +444,10 @@ Event = (
     | EpochStarted
     | Measured
     | Evaluated
+    | SuiteScored
     | Checkpointed
     | Reported
+    | Examined
     | Exported
     | Finished
     | Stopped

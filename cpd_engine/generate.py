@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -21,9 +20,12 @@ from cpd_engine.config import GenerationSpec
 from cpd_engine.data.encode import Ids
 from cpd_engine.errors import StopRequested
 from cpd_engine.models.decoder import Decoder
+from cpd_engine.sampling import choose, draws
 
 # Finished rows leave the batch once they are this share of it: copying the cache costs about one decoding step.
 _COMPACT_AT = 0.25
+# Tokens before a stop text that are read with it.
+_CONTEXT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +53,13 @@ def generate(
     rooms: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    stops: Sequence[str] = (),
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order. `seeds`: one a prompt, see `row_seed`; unused at temperature 0 (greedy).
 
-    An answer ends at any of `end_ids`, after `max_new_tokens` or as many as `rooms` has for it, the end token counted, or where the
-    model's positions end. `on_progress(done, total)`
-    counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
+    An answer ends at any of `end_ids`, before any of the texts `stops` (its tokens are those with which that text was made), after
+    `max_new_tokens` or as many as `rooms` has for it, the end token counted, or where the model's positions end.
+    `on_progress(done, total)` counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
     """
     answers: list[Answer | None] = [None] * len(prompts)
     training = decoder.model.training
@@ -67,18 +70,16 @@ def generate(
         for start in range(0, len(by_length), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
             batch = [
-                _Row(
-                    index=i,
-                    prompt=prompts[i],
-                    room=min(_room(decoder, len(prompts[i]), settings), rooms[i] if rooms else settings.max_new_tokens),
-                )
+                _Row(index=i, prompt=prompts[i], room=_room(decoder, prompts[i], settings, rooms[i] if rooms else None))
                 for i in chosen
             ]
-            _decode(decoder, batch, settings, frozenset(end_ids), [seeds[i] for i in chosen], should_stop)
+            ends = _Ends(decoder, frozenset(end_ids), stops)
+            _decode(decoder, batch, settings, ends, [seeds[i] for i in chosen], should_stop)
             for row in batch:
-                text = decoder.tokenizer.decode(row.tokens, skip_special_tokens=True)
                 reason: Literal["stop", "length"] = "stop" if row.stopped else "length"
-                answers[row.index] = Answer(text=str(text), tokens=tuple(row.tokens), finish_reason=reason)
+                answers[row.index] = Answer(
+                    text=ends.text_before(row.tokens), tokens=tuple(row.tokens), finish_reason=reason
+                )
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(prompts))
@@ -103,23 +104,50 @@ class _Row:
         return not self.stopped and len(self.tokens) < self.room
 
 
-def _room(decoder: Decoder, prompt_length: int, settings: GenerationSpec) -> int:
-    if prompt_length == 0:
+class _Ends:
+    """What ends an answer beside its length: the end tokens, and texts that may come in any tokens."""
+
+    def __init__(self, decoder: Decoder, end_ids: frozenset[int], stops: Sequence[str]) -> None:
+        self.end_ids, self._stops = end_ids, stops
+        self._tokenizer = decoder.tokenizer
+        # A token may stand for one byte. Those before it show how the first of them reads in its place.
+        self._window = max((len(stop.encode()) for stop in stops), default=0) + _CONTEXT
+
+    def reached(self, tokens: Sequence[int]) -> bool:
+        """Whether the newest token has made one of the texts whole."""
+        return bool(self._stops) and self._cut(self._decoded(tokens[-self._window :])) is not None
+
+    def text_before(self, tokens: Sequence[int]) -> str:
+        """The answer's text up to the first of the texts."""
+        whole = self._decoded(tokens)
+        return whole[: self._cut(whole)]
+
+    def _cut(self, text: str) -> int | None:
+        return min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=None)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def _room(decoder: Decoder, prompt: Ids, settings: GenerationSpec, most: int | None) -> int:
+    """New tokens that a row may have: those asked for, but no more than `most` and than the model has positions."""
+    if len(prompt) == 0:
         raise ValueError("a prompt needs at least one token")
+    room = settings.max_new_tokens if most is None else min(settings.max_new_tokens, most)
     bound = decoder.max_positions
-    return settings.max_new_tokens if bound is None else max(0, min(settings.max_new_tokens, bound - prompt_length))
+    return room if bound is None else max(0, min(room, bound - len(prompt)))
 
 
 def _decode(
     decoder: Decoder,
     batch: Sequence[_Row],
     settings: GenerationSpec,
-    end_ids: frozenset[int],
+    ends: _Ends,
     seeds: Sequence[int],
     should_stop: Callable[[], bool] | None,
 ) -> None:
     """Fill the rows' tokens. The loop holds only open rows, or a few closed ones until it pays to take them out."""
-    draws_by_row = {row.index: _draws(seed, row.room, settings) for row, seed in zip(batch, seeds, strict=True)}
+    draws_by_row = {row.index: draws(seed, row.room, settings) for row, seed in zip(batch, seeds, strict=True)}
     rows = [row for row in batch if row.open]
     if not rows:
         return
@@ -134,9 +162,9 @@ def _decode(
         logits_BV = _next_logits(decoder, ids_BT, mask_BT, cache)
         _forbid_repeats(logits_BV, rows, settings.no_repeat_ngram_size)
         draws_B = [draws_by_row[row.index][step] if row.open else 0.5 for row in rows]
-        chosen = _choose(logits_BV, draws_B, settings)
+        chosen = choose(logits_BV, draws_B, settings)
         for row, token in zip(rows, chosen.tolist(), strict=True):
-            _append(row, token, end_ids, settings.no_repeat_ngram_size)
+            _append(row, token, ends, settings.no_repeat_ngram_size)
         step += 1
         open_ = [at for at, row in enumerate(rows) if row.open]
         if not open_:
@@ -152,13 +180,14 @@ def _decode(
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
 
 
-def _append(row: _Row, token: int, end_ids: frozenset[int], ngram: int) -> None:
+def _append(row: _Row, token: int, ends: _Ends, ngram: int) -> None:
     if not row.open:
         return
-    if token in end_ids:
+    if token in ends.end_ids:
         row.stopped = True
         return
     row.tokens.append(token)
+    row.stopped = ends.reached(row.tokens)
     _remember(row, [*(int(one) for one in row.prompt[-ngram:]), *row.tokens][-ngram:] if ngram else [], ngram)
 
 
@@ -180,41 +209,6 @@ def _next_logits(decoder: Decoder, ids_BT: Tensor, mask_BT: Tensor, cache: Dynam
         input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True, **known
     ).last_hidden_state
     return decoder.logits(states[:, -1]).float()
-
-
-def _draws(seed: int, count: int, settings: GenerationSpec) -> NDArray[np.float64]:
-    """The row's own uniform numbers, one a token."""
-    return np.random.default_rng(seed).random(count) if settings.temperature > 0 else np.zeros(count)
-
-
-def _choose(logits_BV: Tensor, draws_B: Sequence[float], settings: GenerationSpec) -> Tensor:
-    """The next token of each row: the likeliest, or drawn by inverting the cumulative distribution at the row's number.
-
-    Filters in the usual order: temperature, then top-k, then top-p (the smallest set of likeliest tokens that reaches p).
-    """
-    if settings.temperature == 0:
-        return logits_BV.argmax(dim=-1)
-    scaled_BV = logits_BV.double() / settings.temperature
-    draws_B1 = torch.tensor(draws_B, dtype=torch.float64, device=logits_BV.device)[:, None]
-    if not settings.top_k and settings.top_p >= 1.0:
-        # In any order will do, and sorting 50,000 ids takes ten times as long as the rest.
-        return _drawn(scaled_BV.softmax(dim=-1), draws_B1)[:, 0]
-    sorted_BV, tokens_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
-    if settings.top_k:
-        sorted_BV[:, settings.top_k :] = -torch.inf
-    probabilities_BV = sorted_BV.softmax(dim=-1)
-    before_BV = probabilities_BV.cumsum(dim=-1) - probabilities_BV
-    probabilities_BV[before_BV >= settings.top_p] = 0.0
-    return tokens_BV.gather(1, _drawn(probabilities_BV, draws_B1))[:, 0]
-
-
-def _drawn(weights_BV: Tensor, draws_B1: Tensor) -> Tensor:
-    """Places [B, 1] by inverting the cumulative sums of the weights at draws in [0, 1); never one of weight 0."""
-    cumulative_BV = weights_BV.cumsum(dim=-1)
-    total_B1 = cumulative_BV[:, -1:].contiguous()
-    at_B1 = torch.searchsorted(cumulative_BV, draws_B1 * total_B1, right=True)
-    # Rounding may carry a draw next to 1 beyond the last place that can be drawn.
-    return torch.minimum(at_B1, torch.searchsorted(cumulative_BV, total_B1))
 
 
 def _remember(row: _Row, tokens: Sequence[int], ngram: int) -> None:

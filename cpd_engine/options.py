@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cpd_engine.inputs import JUDGE_KEY, STATE_CACHE_BYTES, Inputs, JudgeEndpoint
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The arguments that both commands take."""
+    """The arguments of a command that takes a recipe."""
     command.add_argument("spec", type=Path, help="recipe, .yaml or .json")
+    add_allowed(command)
     command.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
     command.add_argument(
         "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
     )
-    command.add_argument("--hub-cache", type=Path, metavar="DIR")
-    command.add_argument("--hub-endpoint", metavar="URL")
     command.add_argument(
         "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
     )
     command.add_argument(
         "--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most"
     )
+
+
+def add_allowed(command: argparse.ArgumentParser) -> None:
+    """The arguments of every command that works with models: what the operator allows, and how it is spoken to."""
+    command.add_argument("--hub-cache", type=Path, metavar="DIR")
+    command.add_argument("--hub-endpoint", metavar="URL")
     command.add_argument(
         "--code-execution",
         choices=["off", "bubblewrap"],
@@ -40,15 +46,22 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def inputs(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Inputs:
-    """What the arguments say, with the judge's key from the environment."""
-    return Inputs(
+    """What the arguments of `add` say, with the judge's key from the environment."""
+    return replace(
+        allowed(arguments, environment),
         datasets=dict(arguments.dataset),
         base=arguments.spec.parent,
         model_roots=tuple(arguments.model_root),
-        hub_cache=arguments.hub_cache,
-        hub_endpoint=arguments.hub_endpoint,
         state_cache=arguments.state_cache,
         state_cache_bytes=arguments.state_cache_bytes,
+    )
+
+
+def allowed(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Inputs:
+    """What those of `add_allowed` say."""
+    return Inputs(
+        hub_cache=arguments.hub_cache,
+        hub_endpoint=arguments.hub_endpoint,
         code_execution=arguments.code_execution == "bubblewrap",
         judge=_judge(arguments, environment),
     )

@@ -5,40 +5,30 @@ Every phase leaves sealed directories under `out` and begins by reusing those it
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from cpd_engine import checkpoint, repro
 from cpd_engine.config import RunConfig
-from cpd_engine.errors import EngineError, OutOfDeviceMemory, RunDirectoryMismatch, StopRequested, StorageFull
 from cpd_engine.events import (
     Checkpointed,
     Emit,
     Event,
-    Failed,
-    Finished,
     Forecasted,
     Phase,
     PhaseFinished,
     PhaseStarted,
-    RunStarted,
-    Stopped,
     Warned,
 )
 from cpd_engine.fleet import ALONE, Fleet, joined
 from cpd_engine.inputs import Inputs
-from cpd_engine.runtime import Runtime, choose_device, choose_precision
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.evaluating import evaluate
 from cpd_engine.stages.exporting import export_student
 from cpd_engine.stages.forecasting import forecast, is_worth_probing
+from cpd_engine.stages.opening import open_run, told, unheard
 from cpd_engine.stages.prepare import Prepared, prepare
 from cpd_engine.stages.probing import Probed, probe
 from cpd_engine.stages.profiling import base_student, make_profile
@@ -72,10 +62,10 @@ def run(
     `probes`: whether some steps are timed first, to forecast the rest; None: where the run is long enough to be worth it.
     The last event is Finished, Stopped or Failed. Raises StopRequested with everything sealed, or the EngineError that was reported.
     """
-    tell = emit if fleet.leads else _unheard
+    tell = emit if fleet.leads else unheard
     phases = _Phases(config, tell, clock)
-    with _told(tell, emit, clock, phases), joined(fleet):
-        this = _open(config.resolved(), inputs, out, tell, should_stop, clock, fleet)
+    with told(tell, emit, clock, lambda: phases.current), joined(fleet):
+        this = open_run(config.resolved(), inputs, out, tell, should_stop, clock, fleet)
         return _carry_out(this, phases, probes)
 
 
@@ -95,8 +85,8 @@ def estimate(
             emit(event)
 
     phases = _Phases(config, tell, clock)
-    with _told(tell, emit, clock, phases):
-        this = _open(config.resolved(), inputs, out, tell, should_stop, clock, ALONE)
+    with told(tell, emit, clock, lambda: phases.current):
+        this = open_run(config.resolved(), inputs, out, tell, should_stop, clock, ALONE)
         if (asked := config.resources.gpus * config.resources.nodes) > 1:
             tell(
                 Warned(code="forecast_of_one", message=f"{asked} processes are asked for; the forecast is that of one")
@@ -106,26 +96,6 @@ def estimate(
         found = forecast(this, prepared, probe(this, prepared), passed=phases.passed)
         tell(found)
         return found
-
-
-@contextmanager
-def _told(tell: Emit, emit: Emit, clock: Callable[[], float], phases: _Phases) -> Iterator[None]:
-    """How the block ended, as the last event; every process may `emit` how it failed."""
-    started = clock()
-    try:
-        with _known_failures():
-            yield
-    except StopRequested:
-        tell(Stopped(phase=phases.current))
-        raise
-    except EngineError as error:
-        emit(Failed(code=error.code, message=str(error)))
-        raise
-    tell(Finished(duration_s=clock() - started))
-
-
-def _unheard(_event: Event) -> None:
-    """What a process that does not lead would say."""
 
 
 def _carry_out(this: Run, phases: _Phases, probes: bool | None) -> RunResult:
@@ -187,64 +157,3 @@ class _Phases:
         took = Seconds(wall_s=self._clock() - started, cpu_s=time.process_time() - busy)
         self.passed[name] = took
         self._emit(PhaseFinished(phase=name, duration_s=took.wall_s, reused=reused))
-
-
-def _open(
-    config: RunConfig,
-    inputs: Inputs,
-    out: Path,
-    emit: Emit,
-    should_stop: Callable[[], bool],
-    clock: Callable[[], float],
-    fleet: Fleet,
-) -> Run:
-    """Claim the directory for this config and settle device, precision and threads."""
-    # Not what it runs on: a run may go on with other resources.
-    text = json.dumps(config.model_dump(mode="json", exclude={"resources"}), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    resumed = any(out.glob("*/"))
-    if fleet.leads:
-        out.mkdir(parents=True, exist_ok=True)
-        _claim(out, config, digest)
-        checkpoint.recover(out)
-    fleet.wait()
-    device = choose_device(fleet)
-    precision = choose_precision(config.precision, device)
-    threads = repro.be_deterministic(config.threads, device, processes=fleet.local_world)
-    emit(
-        RunStarted(
-            config_sha256=digest,
-            device=str(device),
-            precision=precision,
-            threads=threads,
-            versions=repro.versions(),
-            resumed=resumed,
-            processes=fleet.world,
-        )
-    )
-    runtime = Runtime(device=device, precision=precision, threads=threads, fleet=fleet)
-    return Run(config=config, inputs=inputs, out=out, emit=emit, should_stop=should_stop, clock=clock, runtime=runtime)
-
-
-def _claim(out: Path, config: RunConfig, digest: str) -> None:
-    """Write down whose run this is, or see that it is the same one's."""
-    path = out / "run.json"
-    if not path.exists():
-        checkpoint.write_json_atomically(path, {"sha256": digest, "config": config.model_dump(mode="json")})
-    if checkpoint.read_json(path)["sha256"] != digest:
-        raise RunDirectoryMismatch(f"{out} holds a run with other settings; name another directory, or empty this one")
-
-
-@contextmanager
-def _known_failures() -> Iterator[None]:
-    """Name the failures of the machine that can strike anywhere."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfDeviceMemory(
-            "the accelerator's memory did not suffice; lower policy.batch_size, evaluation.generation.batch_size or max_length"
-        ) from error
-    except OSError as error:
-        if checkpoint.is_disk_full(error):
-            raise StorageFull("the disk is full; free space and run the job again") from error
-        raise

@@ -24,7 +24,7 @@ from api.jobs.lease import Hold
 from api.jobs.moves import Failure
 from api.jobs.states import JobKind
 from api.jobs.transitions import Claim
-from cpd_engine.config import DatasetSpec, RunConfig
+from cpd_engine.config import RunConfig
 from cpd_engine.events import Checkpointed, SealedFile, Warned, to_dict
 from cpd_engine.inputs import JudgeEndpoint
 from worker.child import EngineCommand
@@ -83,7 +83,7 @@ def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, setti
         ) from error
     spec = scratch.path / "spec.json"
     spec.write_text(json.dumps(claim.resolved), "utf-8")
-    rows = writes.commit(lambda session: _datasets(session, claim.tenant_id, config.dataset))
+    rows = writes.commit(lambda session: _datasets(session, claim.tenant_id, config))
     datasets = {}
     for row in rows:
         datasets[row.id] = scratch.datasets / f"{row.id}.jsonl"
@@ -121,8 +121,10 @@ def _judge(settings: Settings) -> JudgeEndpoint | None:
     )
 
 
-def _datasets(session: Session, tenant_id: str, dataset: DatasetSpec) -> list[Dataset]:
+def _datasets(session: Session, tenant_id: str, config: RunConfig) -> list[Dataset]:
+    dataset = config.dataset
     wanted = {name for name in (dataset.train, dataset.validation, dataset.test) if name is not None}
+    wanted |= {name for suite in config.evaluation.suites for name in suite.files.values()}
     found = session.scalars(select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.id.in_(wanted)))
     rows = [row for row in found if row.deleted_at is None]
     if missing := wanted - {row.id for row in rows}:

@@ -71,7 +71,17 @@ def download_file(request: Request, who: Reader, known: Known, job_id: JobId, na
 
 
 @router.get("/samples", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, ValidationFailed))
-def list_samples(who: Reader, known: Known, job_id: JobId, limit: Limit, cursor: Cursor = None) -> SamplePage:
-    """What teacher, untouched student and distilled student answered to each row of the test split."""
+def list_samples(
+    who: Reader,
+    known: Known,
+    job_id: JobId,
+    limit: Limit,
+    suite: Annotated[
+        str | None,
+        Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="One of the job's suites instead of its test split."),
+    ] = None,
+    cursor: Cursor = None,
+) -> SamplePage:
+    """What teacher, untouched student and distilled student answered to each row of the test split, or of a suite."""
     with known.reading() as session:
-        return service.samples(session, known.store, who.tenant_id, job_id, limit=limit, cursor=cursor)
+        return service.samples(session, known.store, who.tenant_id, job_id, suite=suite, limit=limit, cursor=cursor)

@@ -52,8 +52,25 @@ class CheckpointPage(Frozen):
     next_cursor: str | None
 
 
+class GenerationView(Frozen):
+    """One of a model's answers to a row of a suite, under one seed (null: greedy), with its scores in 0..1 by the names of its metrics.
+
+    `parsed`: the final answer that was found in a solution, or why a program failed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    seed: int | None
+    text: str
+    tokens: int
+    finish_reason: str
+    parsed: str | None
+
+
 class AnswerView(Frozen):
-    """What one model answered. exact_match and rouge_l of this row; ce in nats per supervised token."""
+    """What one model answered. exact_match and rouge_l of this row; ce in nats per supervised token. Of a suite the first seed's
+    answer, with the scores of its task, and all seeds' in `generations`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -63,12 +80,14 @@ class AnswerView(Frozen):
     ce: float | None = None
     finish_reason: str | None = None
     tokens: int | None = None
+    generations: list[GenerationView] | None = None
 
 
 class SampleView(Frozen):
-    """A row of the test split with the answer of every model. `instruction` and `input` are the parts of `prompt`."""
+    """A row of the test split, or of a suite, with the answer of every model. `instruction` and `input` are the parts of `prompt`."""
 
     row: int | str
+    suite: str | None = None
     prompt: str
     instruction: str = ""
     input: str = ""

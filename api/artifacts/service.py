@@ -88,15 +88,21 @@ def archive_content(store: Store, artifact: Artifact, which: Format) -> Content:
 
 
 def samples(
-    session: Session, store: Store, tenant_id: str, job_id: str, *, limit: int, cursor: str | None
+    session: Session, store: Store, tenant_id: str, job_id: str, *, suite: str | None, limit: int, cursor: str | None
 ) -> SamplePage:
-    """A page of the answers to the test split; the cursor is a line's offset in bytes. Raises ArtifactNotReady until they are there."""
+    """A page of the answers to the test split or a suite; the cursor is a line's offset in bytes.
+
+    Raises ArtifactNotReady until they are there, and NotFound for a suite that the job has not.
+    """
     try:
         report = find(session, tenant_id, job_id, REPORT)
     except NotFound:
         last_seq(session, tenant_id, job_id)
         raise ArtifactNotReady("The job has not evaluated yet; its samples come with the report.") from None
-    content = file_content(store, report, SAMPLES)
+    path = SAMPLES if suite is None else f"suites/{suite}.jsonl"
+    if all(file["path"] != path for file in report.files):
+        raise NotFound("The job has no such suite.", param="suite")
+    content = file_content(store, report, path)
     at = _line_offset(content, cursor)
     found: list[SampleView] = []
     for line in _lines(content, at):

@@ -37,7 +37,8 @@ def delete(session: Session, dataset_id: str, *, tenant_id: str) -> str:
     key = session.scalars(select(Dataset.storage_key).where(*which).with_for_update()).one_or_none()
     if key is None:
         raise NotFound
-    names = or_(*(Job.resolved["dataset"][split].as_string() == dataset_id for split in SPLITS))
+    in_suites = Job.resolved["evaluation"]["suites"].as_string().contains(f'"{dataset_id}"', autoescape=True)
+    names = or_(in_suites, *(Job.resolved["dataset"][split].as_string() == dataset_id for split in SPLITS))
     live = (Job.tenant_id == tenant_id, Job.state.not_in(TERMINAL))
     if session.scalars(select(Job.id).where(*live, names).limit(1)).one_or_none() is not None:
         raise DatasetInUse

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.jobs.states import JobState
-from cpd_engine.events import Evaluated, Event, Reported
+from cpd_engine.events import Evaluated, Event, Reported, SuiteScored
 
 Seq = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
@@ -100,7 +100,10 @@ class SeriesList(Frozen):
 
 
 class Evaluation(Frozen):
-    """Every score so far, the last of each subject, split, epoch and step; and the final table once the run has made it."""
+    """Every score so far, the last of each subject, split, epoch and step, and of suites of each subject and seed; and the final table,
+    suites in it, once the run has made it.
+    """
 
     scores: list[Evaluated]
+    suites: list[SuiteScored] = []
     report: Reported | None

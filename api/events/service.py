@@ -21,11 +21,12 @@ from api.events.stream import Load, Page
 from api.events.tables import JobEvent
 from api.jobs.service import last_seq
 from api.jobs.states import TERMINAL
-from cpd_engine.events import Evaluated, ProfileReady, Reported
+from cpd_engine.events import Evaluated, ProfileReady, Reported, SuiteScored
 
 _EVALUATED: TypeAdapter[Evaluated] = TypeAdapter(Evaluated)
 _PROFILE: TypeAdapter[ProfileReady] = TypeAdapter(ProfileReady)
 _REPORTED: TypeAdapter[Reported] = TypeAdapter(Reported)
+_SUITE_SCORED: TypeAdapter[SuiteScored] = TypeAdapter(SuiteScored)
 
 
 def page(session: Session, tenant_id: str, job_id: str, *, after: int, limit: int) -> tuple[list[EventView], bool]:
@@ -85,9 +86,15 @@ def evaluation(session: Session, tenant_id: str, job_id: str) -> Evaluation:
     for data in _data(session, tenant_id, job_id, "evaluated"):
         scored = _EVALUATED.validate_python(data)
         latest[scored.subject, scored.split, scored.epoch, scored.step] = scored
+    suites: dict[tuple[object, ...], SuiteScored] = {}
+    for data in _data(session, tenant_id, job_id, "suite_scored"):
+        part = _SUITE_SCORED.validate_python(data)
+        suites[part.suite, part.subject, part.seed] = part
     reported = _data(session, tenant_id, job_id, "reported")
     return Evaluation(
-        scores=list(latest.values()), report=_REPORTED.validate_python(reported[-1]) if reported else None
+        scores=list(latest.values()),
+        suites=list(suites.values()),
+        report=_REPORTED.validate_python(reported[-1]) if reported else None,
     )
 
 

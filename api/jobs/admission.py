@@ -18,7 +18,7 @@ from api.jobs.schemas import Bounds, Cost, EpochEstimate, Estimate, Remark
 from api.jobs.states import JobState
 from api.keys import queries as key_queries
 from cpd_engine import plan
-from cpd_engine.config import HubModel, LocalModel, RunConfig, StudentRef, TeacherRef
+from cpd_engine.config import CODE_TASKS, HubModel, LocalModel, RunConfig, StudentRef, TeacherRef
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
 from cpd_engine.events import Planned
 
@@ -87,6 +87,15 @@ def _check_models(spec: RunConfig, settings: Settings) -> None:
         _check_model(field, reference, settings)
     if spec.dataset.hub is not None and settings.hub_endpoint is None:
         raise ValidationFailed("dataset.hub: the operator has named no hub; upload the data set", param="dataset.hub")
+    for number, suite in enumerate(spec.evaluation.suites):
+        at = f"evaluation.suites.{number}"
+        if suite.hub is not None and settings.hub_endpoint is None:
+            raise ValidationFailed(f"{at}.hub: the operator has named no hub; upload the data set", param=f"{at}.hub")
+        if suite.task in CODE_TASKS and settings.code_execution == "off":
+            raise ValidationFailed(
+                f"{at}.task: {suite.task} runs programs that a model has written, which the operator has not allowed",
+                param=f"{at}.task",
+            )
 
 
 def _check_model(field: str, reference: TeacherRef | StudentRef, settings: Settings) -> None:
@@ -97,21 +106,27 @@ def _check_model(field: str, reference: TeacherRef | StudentRef, settings: Setti
 
 
 def _datasets(session: Session, tenant_id: str, spec: RunConfig, *, hold: bool) -> dict[str, Dataset]:
-    """The uploaded data sets by split; with `hold` kept from being deleted until the transaction ends."""
-    found: dict[str, Dataset] = {}
-    for split in dataset_queries.SPLITS:
-        dataset_id = getattr(spec.dataset, split)
-        if dataset_id is None:
-            continue
-        param = f"dataset.{split}"
-        refusal = f"{param}: there is no such data set; upload it and name it by its id, ds_…"
-        if DATASET_ID.fullmatch(dataset_id) is None:
-            raise ValidationFailed(refusal, param=param)
-        try:
-            found[split] = (_held if hold else _read)(session, tenant_id, dataset_id)
-        except NotFound as error:
-            raise ValidationFailed(refusal, param=param) from error
+    """The uploaded data sets by split, those of suites seen to be there; with `hold` kept from being deleted until the transaction ends."""
+    named = {split: getattr(spec.dataset, split) for split in dataset_queries.SPLITS}
+    found = {
+        split: _dataset(session, tenant_id, dataset_id, f"dataset.{split}", hold=hold)
+        for split, dataset_id in named.items()
+        if dataset_id is not None
+    }
+    for number, suite in enumerate(spec.evaluation.suites):
+        for field, dataset_id in suite.files.items():
+            _dataset(session, tenant_id, dataset_id, f"evaluation.suites.{number}.{field}", hold=hold)
     return found
+
+
+def _dataset(session: Session, tenant_id: str, dataset_id: str, param: str, *, hold: bool) -> Dataset:
+    refusal = f"{param}: there is no such data set; upload it and name it by its id, ds_…"
+    if DATASET_ID.fullmatch(dataset_id) is None:
+        raise ValidationFailed(refusal, param=param)
+    try:
+        return (_held if hold else _read)(session, tenant_id, dataset_id)
+    except NotFound as error:
+        raise ValidationFailed(refusal, param=param) from error
 
 
 def _held(session: Session, tenant_id: str, dataset_id: str) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from api.jobs.states import TERMINAL, JobKind, JobState
-from cpd_engine.events import Evaluated, Forecasted, Reported, SealedFile
+from cpd_engine.events import Forecasted, SealedFile
 
 T = TypeVar("T")
 
@@ -153,34 +153,6 @@ class Series(Answer):
     name: str
     last_step: int | None = None
     points: tuple[Point, ...]
-
-
-class Evaluation(Answer):
-    """Every score so far and, once the job has evaluated, the final table."""
-
-    scores: tuple[Evaluated, ...] = ()
-    report: Reported | None = None
-
-
-class SampleAnswer(Answer):
-    """What one model answered to one row of the test split."""
-
-    text: str
-    exact_match: float | None = None
-    rouge_l: float | None = None
-    ce: float | None = None
-    finish_reason: str | None = None
-
-
-class Sample(Answer):
-    """A row of the test split with every model's answer to it."""
-
-    row: int | str
-    prompt: str
-    instruction: str = ""
-    input: str = ""
-    reference: Any
-    answers: dict[str, SampleAnswer]
 
 
 class Checkpoint(Answer):

@@ -97,14 +97,15 @@ def show(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = Fals
 
 def samples(
     job_id: JobId,
+    suite: Annotated[str | None, typer.Option(help="Rows of this suite instead.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 3,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show rows of the test split with every model's answer."""
+    """Show rows of the test split, or of a suite, with every model's answer."""
     with connect(url, key) as client:
-        found = [sample for sample, _ in zip(client.samples(job_id), range(limit), strict=False)]
+        found = [sample for sample, _ in zip(client.samples(job_id, suite=suite), range(limit), strict=False)]
     if as_json:
         print_json_list(found, "sample")
     else:
@@ -194,10 +195,10 @@ def _asked(job: Job, as_json: bool) -> None:
 
 def _upload(client: Client, spec: Spec) -> dict[str, str]:
     ids = {}
-    for split, file in spec.files.items():
+    for place, file in spec.files.items():
         uploaded = client.upload_dataset(file, on_bytes=_bytes_shown(stderr()))
         hint(f"{file.name} uploaded as {uploaded.id}: {uploaded.rows:,} rows, {uploaded.bad_rows} skipped")
-        ids[split] = uploaded.id
+        ids[place] = uploaded.id
     return ids
 
 

@@ -22,7 +22,7 @@ _LONGEST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A checked job spec and the local files of rows that it names, by split; these are still to be uploaded."""
+    """A checked job spec and the local files of rows that it names, by split or as `suites.0.data`; these are still to be uploaded."""
 
     config: RunConfig
     files: Mapping[str, Path]
@@ -30,7 +30,12 @@ class Spec:
     def with_datasets(self, ids: Mapping[str, str]) -> RunConfig:
         """The config with uploaded data sets in the place of files."""
         given = self.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        given["dataset"] |= ids
+        for place, dataset_id in ids.items():
+            if place in SPLITS:
+                given["dataset"][place] = dataset_id
+            else:
+                _, number, field = place.split(".")
+                given["evaluation"]["suites"][int(number)][field] = dataset_id
         return RunConfig.model_validate_json(json.dumps(given))
 
 
@@ -57,11 +62,16 @@ def read_spec(path: Path, overrides: Mapping[str, str]) -> Spec:
         document = {**document, "dataset": {**kept, **overrides}}
         files |= {split: Path(value) for split, value in overrides.items() if not value.startswith(_DATASET_PREFIX)}
     config = _validate(path, document)
-    for split, file in files.items():
+    files |= {
+        f"suites.{number}.{field}": path.parent / name
+        for number, suite in enumerate(config.evaluation.suites)
+        for field, name in suite.files.items()
+        if not name.startswith(_DATASET_PREFIX)
+    }
+    for place, file in files.items():
         if not file.is_file():
-            raise BadInput(
-                f"{path}: dataset.{split}: there is no file {file}; name a file or an uploaded data set (ds_…)"
-            )
+            at = f"dataset.{place}" if place in SPLITS else f"evaluation.{place}"
+            raise BadInput(f"{path}: {at}: there is no file {file}; name a file or an uploaded data set (ds_…)")
     return Spec(config=config, files=files)
 
 

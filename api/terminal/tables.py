@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from api.remote.answers import BadRow, Checkpoint, Dataset, Job, Sample
+from api.remote.answers import BadRow, Checkpoint, Dataset, Job
+from api.remote.scores import Sample
 from api.terminal.figures import count, duration, moment, number, p_value, size
 from api.terminal.standing import SUBJECTS
-from cpd_engine.events import Comparison, Reported
+from cpd_engine.events import Comparison, Reported, SuiteReport, SuiteScore
 
 METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
-_NAMES = {"exact_match": "exact match", "rouge_l": "ROUGE-L", "ce": "held-out CE"}
+_NAMES = {
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "ce": "held-out CE",
+    "pass_at_1": "pass@1",
+    "pass_at_1_plus": "pass@1, plus",
+}
+_COMPARED = "Distilled student − other, paired by sample; p by Wilcoxon signed rank"
 STATE_STYLES = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow", "paused": "yellow"}
 
 
@@ -32,25 +40,52 @@ def scores(report: Reported) -> RenderableType:
             table.add_row(label, count(report.steps.get(subject)), *cells, style="bold" if subject == "student" else "")
     parts: list[RenderableType] = [table]
     if report.comparisons:
-        parts.append(_comparisons(report.comparisons))
+        parts.append(
+            _comparisons(_COMPARED, [(_NAMES.get(pair.metric, pair.metric), pair) for pair in report.comparisons])
+        )
     if report.gap_closed:
         shares = ", ".join(f"{_NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
         parts.append(Text(f"Share of the gap from untouched student to teacher that is closed: {shares}"))
-    return Group(*parts)
+    return Group(*parts, *_suites(report.suites))
 
 
-def _comparisons(pairs: Iterable[Comparison]) -> Table:
-    """The distilled student against each other model, paired by sample. Fits a terminal of 80 columns."""
-    title = "Distilled student − other, paired by sample; p by Wilcoxon signed rank"
+def _suites(suites: Iterable[SuiteReport]) -> Iterator[RenderableType]:
+    """Every suite's scores, one row a metric, and the student's first metric against the other models. Fits 80 columns."""
+    table = Table(title="Suites: mean ± standard error over the rows", title_justify="left")
+    table.add_column("suite")
+    table.add_column("rows", justify="right")
+    found = tuple(suites)
+    subjects = [name for name in SUBJECTS if any(name in suite.scores for suite in found)]
+    for subject in subjects:
+        table.add_column(SUBJECTS[subject].removesuffix(" student"), justify="right", no_wrap=True)
+    compared: list[tuple[str, Comparison]] = []
+    for suite in found:
+        names = list(next(iter(suite.scores.values())))
+        compared += [(suite.suite, pair) for pair in suite.comparisons if pair.metric == names[0]]
+        for name in names:
+            cells = (_with_error(suite.scores[subject][name]) for subject in subjects)
+            table.add_row(f"{suite.suite} {_NAMES.get(name, name)}", count(suite.rows), *cells)
+    if found:
+        yield table
+    if compared:
+        yield _comparisons("Suites: distilled student − other, seeds averaged, paired by row", compared)
+
+
+def _with_error(score: SuiteScore) -> str:
+    return number(score.mean, 1) if score.item_error is None else f"{score.mean:.1f} ± {score.item_error:.1f}"
+
+
+def _comparisons(title: str, pairs: Iterable[tuple[str, Comparison]]) -> Table:
+    """The distilled student against each other model, paired by sample, each under its label. Fits a terminal of 80 columns."""
     table = Table("other", "metric", title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("difference", "95 % interval", "p", "pairs differ"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for pair in pairs:
+    for label, pair in pairs:
         digits = 3 if pair.metric == "ce" else 2
         low, high = pair.interval
         table.add_row(
             SUBJECTS.get(pair.subject, pair.subject).removesuffix(" student"),
-            _NAMES.get(pair.metric, pair.metric),
+            label,
             f"{pair.difference:+.{digits}f}",
             f"{low:+.{digits}f} … {high:+.{digits}f}",
             p_value(pair.p_value),

@@ -86,7 +86,11 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, row: Row, template: Templa
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], template: Template) -> list[Ids]:
     """The prompts' token ids, exactly as `encode` puts them before a response. With `paper`, BOS once if the tokenizer adds one."""
-    texts = [render_prompt(tokenizer, row, template) for row in rows]
+    return encode_texts(tokenizer, [render_prompt(tokenizer, row, template) for row in rows], template)
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], template: Template) -> list[Ids]:
+    """Token ids of prompts that are rendered already: by the tokenizer's chat template, or (`paper`) by any plain one."""
     if template == "chat":
         return [_array(ids) for ids in _tokenise(tokenizer, texts, split_special=False)]
     start = _start_ids(tokenizer)

@@ -1,16 +1,18 @@
-"""Files of rows, as the lines that `records` reads: JSON lines, JSON arrays and parquet, told apart by their suffix.
+"""Files of rows, as the lines that `records` reads: JSON lines (also gzipped), JSON arrays and parquet, told apart by their suffix.
 
 Read as a stream, but for a JSON array, which is parsed whole.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 from cpd_engine.data.records import FIELDS, read_lines
 from cpd_engine.errors import DatasetInvalid
@@ -32,22 +34,33 @@ _PARQUET_ROWS = 1024
 
 def hub_files(snapshot: Path) -> dict[SplitName, list[Path]]:
     """The snapshot's data files by split; files whose path names no split count as training. Raises DatasetInvalid."""
-    files: dict[SplitName, list[Path]] = {}
-    for path in sorted(path for pattern in DATA_FILES for path in snapshot.rglob(pattern)):
-        words = re.split(r"[^a-z]+", path.relative_to(snapshot).as_posix().lower())
-        split: SplitName = next((_SPLIT_WORDS[word] for word in reversed(words) if word in _SPLIT_WORDS), "train")
-        files.setdefault(split, []).append(path)
+    files = files_by_split(snapshot)
     if "train" not in files:
         raise DatasetInvalid("dataset.hub: the repository holds no training rows as .jsonl, .json or .parquet")
     return files
 
 
-def lines_of(paths: Iterable[Path]) -> Iterator[bytes]:
-    """The files' rows, one JSON object a line. Raises DatasetInvalid where a file is not what its suffix says."""
+def files_by_split(snapshot: Path) -> dict[SplitName, list[Path]]:
+    """The data files under a folder by split, as far as there are any."""
+    files: dict[SplitName, list[Path]] = {}
+    for path in sorted(path for pattern in DATA_FILES for path in snapshot.rglob(pattern)):
+        words = re.split(r"[^a-z]+", path.relative_to(snapshot).as_posix().lower())
+        split: SplitName = next((_SPLIT_WORDS[word] for word in reversed(words) if word in _SPLIT_WORDS), "train")
+        files.setdefault(split, []).append(path)
+    return files
+
+
+def lines_of(paths: Iterable[Path], *, columns: Collection[str] | None = FIELDS) -> Iterator[bytes]:
+    """The files' rows, one JSON object a line; of parquet these columns, all of them with None.
+
+    Raises DatasetInvalid where a file is not what its suffix says.
+    """
     for path in paths:
         match path.suffix:
             case ".parquet":
-                yield from _parquet_lines(path)
+                yield from _parquet_lines(path, columns)
+            case ".gz":
+                yield from _unpacked_lines(path)
             case ".json":
                 yield from _json_lines(path)
             case _:
@@ -58,6 +71,15 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         for line in read_lines(stream):  # so that the last line of one file and the first of the next stay two
             yield line if line.endswith(b"\n") else line + b"\n"
+
+
+def _unpacked_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(path, "rb") as stream:
+            for line in read_lines(cast("BinaryIO", stream)):
+                yield line if line.endswith(b"\n") else line + b"\n"
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetInvalid(f"{path.name}: not a gzip file ({error})") from None
 
 
 def _json_lines(path: Path) -> Iterator[bytes]:
@@ -81,13 +103,13 @@ def _is_array(path: Path) -> bool:
     return False
 
 
-def _parquet_lines(path: Path) -> Iterator[bytes]:
+def _parquet_lines(path: Path, wanted: Collection[str] | None) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with closing(pq.ParquetFile(path)) as file:
-            columns = [name for name in file.schema_arrow.names if name in FIELDS]
+            columns = [name for name in file.schema_arrow.names if wanted is None or name in wanted]
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
                 for row in batch.to_pylist():
                     yield json.dumps(row, default=str).encode()

@@ -1,10 +1,14 @@
 """Rows of a data set, read from JSON lines. Standard library only: the REST API reports on uploads with this same code.
 
-Three formats, told apart row by row:
+Formats, told apart row by row:
 
-- `instruction`: {"instruction", "input"?, "output"}; `output` is a text, or a list of texts that are all accepted answers;
+- `instruction`: {"instruction", "input"?, "output"}; `output` is a text, or a list of texts that are all accepted answers. Dolly's own
+  names for the last two are taken as well: {"instruction", "context"?, "response"};
 - `prompt`: {"prompt", "completion"};
-- `messages`: {"messages": [{"role", "content"}, …]}; the last assistant turn is the response, the turns before it the prompt.
+- `messages`: {"messages": [{"role", "content"}, …]}; the last assistant turn is the response, the turns before it the prompt;
+- `question`: {"question", "answer"}, as GSM8K;
+- `problem`: {"problem", "solution"?, "answer"?}, as MATH: the solution is trained on, the answer alone is accepted as well;
+- `code`: {"prompt" or "text", "canonical_solution" or "code"}, as HumanEval and MBPP.
 
 Every row may carry an "id". Other fields are ignored. A row that cannot be used becomes a `BadRow` and reading goes on.
 """
@@ -21,10 +25,15 @@ from cpd_engine.data.jsonlines import MAX_ROW_BYTES as MAX_ROW_BYTES
 from cpd_engine.data.jsonlines import Unusable, column_of, decode, parse
 from cpd_engine.data.jsonlines import read_lines as read_lines
 
-FORMATS = ("instruction", "prompt", "messages")
+FORMATS = ("instruction", "prompt", "messages", "question", "problem", "code")
 # All that is read of a row; whoever reads a columnar file needs no other column.
-FIELDS = ("id", "instruction", "input", "output", "prompt", "completion", "messages")
+FIELDS = (
+    "id", "instruction", "input", "output", "context", "response", "prompt", "completion", "messages",
+    "question", "answer", "problem", "solution", "text", "canonical_solution", "code",
+)  # fmt: skip
 
+# Whether a row asks anything is seen when all of it is read.
+_ASKED = ("instruction", "input", "context", "prompt", "question", "problem", "text")
 _ROLES = ("system", "user", "assistant")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
@@ -91,7 +100,17 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
 
 def detect_format(row: dict[str, Any]) -> str:
     """The format a JSON object is in, one of `FORMATS`, by the fields it has (null is not having it); "unknown" where none fits."""
-    return next((name for name in ("messages", "prompt", "instruction") if row.get(name) is not None), "unknown")
+    has = {name for name, value in row.items() if value is not None}
+    if has & {"canonical_solution", "code"} and not has & {
+        "messages",
+        "completion",
+        "instruction",
+        "question",
+        "problem",
+    }:
+        return "code"
+    order = ("messages", "prompt", "instruction", "question", "problem")
+    return next((name for name in order if name in has), "unknown")
 
 
 def to_json(row: Row) -> str:
@@ -139,21 +158,36 @@ def _row(fields: dict[str, Any], identifier: str) -> Row:
             references: tuple[str, ...] = (_text(fields, "completion"),)
         case "instruction":
             instruction = _text(fields, "instruction")
-            given_input = _text(fields, "input") if fields.get("input") is not None else ""
-            references = _answers(fields, "output")
+            given = _first(fields, "input", "context")
+            given_input = _text(fields, given) if fields.get(given) is not None else ""
+            references = _answers(fields, _first(fields, "output", "response"))
+        case "question":
+            instruction, given_input, references = _text(fields, "question"), "", _answers(fields, "answer")
+        case "problem":
+            instruction, given_input = _text(fields, "problem"), ""
+            named = [name for name in ("solution", "answer") if fields.get(name) is not None] or ["solution"]
+            references = tuple(dict.fromkeys(_text(fields, name) for name in named))
+        case "code":
+            instruction, given_input = _text(fields, _first(fields, "prompt", "text")), ""
+            references = (_text(fields, _first(fields, "canonical_solution", "code")),)
         case _:
-            remedy = "Use instruction/input/output, prompt/completion or messages."
+            remedy = "Use instruction/input/output, prompt/completion, messages, question/answer or problem/solution."
             raise Unusable("unknown_format", "no field of a known format", remedy)
     if not instruction.strip() and not given_input.strip():
-        field = "prompt" if "prompt" in fields else "instruction"
+        field = next(name for name in ("prompt", "instruction", "question", "problem", "text") if name in fields)
         raise Unusable("empty_prompt", "the prompt is empty", "Write what is asked, or remove the row.", field=field)
     return Row(identifier, instruction, given_input, references[0], references)
+
+
+def _first(fields: dict[str, Any], name: str, other: str) -> str:
+    """Which of two names of the same thing the row has; the first where it has neither."""
+    return other if fields.get(name) is None and fields.get(other) is not None else name
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
     if name not in fields:
         raise Unusable("missing_field", f"the field {name} is missing", f"Add the field {name}.")
-    return _checked(fields[name], name, allow_empty=name in ("instruction", "input", "prompt"))
+    return _checked(fields[name], name, allow_empty=name in _ASKED)
 
 
 def _checked(value: Any, name: str, *, allow_empty: bool) -> str:

@@ -151,7 +151,7 @@ def _files(spec: DatasetSpec, inputs: Inputs) -> tuple[Mapping[SplitName, Sequen
         snapshot = fetch(spec.hub, spec.revision, kind="dataset", patterns=DATA_FILES, inputs=inputs)
         return hub_files(snapshot.path), snapshot.commit
     named: dict[SplitName, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
-    return {name: [_locate(given, inputs)] for name, given in named.items() if given is not None}, None
+    return {name: [locate(given, inputs)] for name, given in named.items() if given is not None}, None
 
 
 def _spool(rows: Checked, path: Path, *, seed: int, contents: bool, on_rows: Callable[[], None]) -> _Spooled:
@@ -210,11 +210,12 @@ def _describe(row: BadRow) -> str:
     return f"{where}: {row.reason}. {row.suggestion}"
 
 
-def _locate(given: str, inputs: Inputs) -> Path:
+def locate(given: str, inputs: Inputs, *, field: str = "dataset") -> Path:
+    """The file of an uploaded data set, or the one of that name. Raises DatasetInvalid, naming the field that gave it."""
     path = inputs.datasets.get(given) or inputs.base / given
     if not path.is_file():
         known = ", ".join(sorted(inputs.datasets)) or "none"
         raise DatasetInvalid(
-            f"dataset: no data set or file {given!r} (known data sets: {known}; files are relative to the recipe)"
+            f"{field}: no data set or file {given!r} (known data sets: {known}; files are relative to the recipe)"
         )
     return path

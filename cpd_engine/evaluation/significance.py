@@ -47,6 +47,22 @@ def paired(student: Sequence[float], other: Sequence[float], *, seed: int) -> Pa
     )
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given: p₍ᵢ₎ counts max_{j ≤ i} min(1, (m − j + 1)·p₍ⱼ₎) (Holm 1979).
+
+    Rejecting where the adjusted value is at most a keeps the chance of any false rejection among all m at most a, whatever their
+    dependence. Raises ValueError for a value outside 0..1.
+    """
+    if any(not 0.0 <= p <= 1.0 for p in p_values):
+        raise ValueError("p-values lie between 0 and 1")
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
 def _bootstrap_interval(differences: np.ndarray, random: np.random.Generator) -> tuple[float, float]:
     rows = differences.size
     chunks = [differences[random.integers(rows, size=(_CHUNK, rows))].mean(axis=1) for _ in range(_RESAMPLES // _CHUNK)]

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from cpd_engine import checkpoint
 from cpd_engine.config import RunConfig
@@ -19,12 +21,15 @@ from cpd_engine.fleet import Fleet
 from cpd_engine.inputs import Inputs
 from cpd_engine.runtime import Runtime
 
+# What a run is asked to do: a distillation, where nothing else is said.
+Config = TypeVar("Config", covariant=True, default=RunConfig)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Generic[Config]):
     """A run as one process has it. `config` is resolved; everything that lasts lies in sealed directories under `out`."""
 
-    config: RunConfig
+    config: Config
     inputs: Inputs
     out: Path
     emit: Emit

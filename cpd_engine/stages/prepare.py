@@ -29,6 +29,7 @@ from cpd_engine.plan import plan
 from cpd_engine.repro import numpy_generator
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.encoding import Stored, encode_rows
+from cpd_engine.stages.questions import seal_questions
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 # Without validation rows the last weights are taken; without these there is nothing to do or to show.
@@ -59,6 +60,7 @@ def prepare(run: Run) -> Prepared:
     with run.once("prepared") as mine, run.fleet.apart():
         if mine:
             seal_rows(run)
+    seal_questions(run, run.config.evaluation.suites)
     data = checkpoint.read_json(run.out / "prepared" / "data.json")
     rows = {split: Rows(run.out / "prepared" / f"{split}.jsonl") for split in SPLITS}
     run.stop_if_asked()

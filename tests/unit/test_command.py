@@ -149,3 +149,45 @@ def _alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize(
+    ("suite", "told"),
+    [
+        ("task=mmlu:data=x.jsonl", "suites.0.task"),
+        ("task=gsm8k", "suites.0"),
+        ("gsm8k", "'gsm8k' is not FIELD=VALUE"),
+        ("task=gsm8k:data=x.jsonl:shots=many", "suites.0.shots"),
+        ("task=dolly:data=x.jsonl:seeds=10,ten", "suites.0.seeds"),
+        ("task=dolly:data=x.jsonl:colour=red", "suites.0.colour"),
+    ],
+)
+def test_a_suite_on_the_command_line_that_is_none_is_refused_before_a_model_is_touched(
+    tmp_path: Path, suite: str, told: str
+) -> None:
+    model, out = str(tmp_path / "model"), str(tmp_path / "out")
+    found = _run("evaluate", "--model", model, "--out", out, "--suite", suite)
+    assert found.returncode == 20
+    event = json.loads(found.stdout)
+    assert (event["kind"], event["code"]) == ("failed", "validation_error")
+    assert told in event["message"]
+
+
+def test_a_suite_on_the_command_line_is_that_of_a_recipe() -> None:
+    from cpd_engine.config import SuiteSpec
+    from cpd_engine.spec import read_examination
+
+    text = "task=dolly:name=d:data=C:/rows:1.jsonl:seeds=10,20:rows=5:settings=minillm:max_new_tokens=64"
+    (suite,) = read_examination([text], template="chat", batch_size=4).suites
+    assert suite == SuiteSpec(
+        task="dolly", name="d", data="C:/rows:1.jsonl", seeds=(10, 20), rows=5, settings="minillm", max_new_tokens=64
+    )
+
+
+def test_a_model_that_is_not_there_cannot_be_scored(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    suite = f"task=custom:data={rows}"
+    found = _run("evaluate", "--model", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--suite", suite)
+    assert found.returncode == 20
+    assert json.loads(found.stdout.splitlines()[-1])["kind"] == "failed"

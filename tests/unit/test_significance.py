@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cpd_engine.evaluation.significance import paired
+from cpd_engine.evaluation.significance import holm, paired
 
 
 def test_the_difference_is_the_mean_of_the_pairs() -> None:
@@ -65,3 +65,38 @@ def test_equal_seeds_give_equal_intervals_and_others_differ() -> None:
 def test_unpaired_or_undefined_scores_are_refused(student: list[float], other: list[float]) -> None:
     with pytest.raises(ValueError, match="paired scores"):
         paired(student, other, seed=0)
+
+
+def test_holm_s_adjusted_values_are_those_of_the_step_down_rule() -> None:
+    # Four hypotheses, worked by hand: .005·4, .01·3, .03·2 and .04·1, none under one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    # What R's p.adjust(p, "holm") documents: 1 at most.
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_holm_rejects_what_testing_one_after_the_other_rejects() -> None:
+    random = np.random.default_rng(0)
+    for size in (1, 2, 5, 12):
+        p_values = (random.random(size) ** 3).round(3).tolist()
+        for level in (0.01, 0.05, 0.2):
+            rejected: set[int] = set()
+            for rank, index in enumerate(sorted(range(size), key=lambda at: p_values[at])):
+                if p_values[index] > level / (size - rank):
+                    break
+                rejected.add(index)
+            assert {at for at, p in enumerate(holm(p_values)) if p <= level} == rejected
+
+
+def test_holm_lies_between_each_value_and_bonferroni_s() -> None:
+    p_values = [0.001, 0.2, 0.04, 0.04, 0.9]
+    for raw, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert raw <= adjusted <= min(1.0, len(p_values) * raw) or adjusted == 1.0
+    assert holm(p_values) == pytest.approx([0.005, 0.4, 0.16, 0.16, 0.9])
+
+
+@pytest.mark.parametrize("p_value", [-0.1, 1.1, math.nan])
+def test_holm_refuses_what_is_no_probability(p_value: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.5, p_value])

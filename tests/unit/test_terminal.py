@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from cpd_engine.events import (
     PhaseStarted,
     Progressed,
     Reported,
+    SuiteReport,
+    SuiteScore,
     to_dict,
 )
 
@@ -206,6 +209,29 @@ def test_the_table_of_scores_has_every_model_its_steps_and_how_sure_the_differen
     assert "exact match 60%" in " ".join(text.split())
 
 
+def test_suites_have_a_row_a_metric_with_its_error_and_the_student_against_the_others() -> None:
+    score = SuiteScore(mean=41.26, item_error=1.44, seed_deviation=None)
+    against = Comparison(
+        subject="untouched", metric="accuracy", difference=12.5, interval=(3.0, 22.0), p_value=0.01, non_zero=9, rows=40
+    )
+    suite = SuiteReport(
+        suite="gsm8k",
+        task="gsm8k",
+        rows=40,
+        seeds=(),
+        settings_sha256="0" * 64,
+        scores={subject: {"accuracy": score} for subject in ("teacher", "untouched", "student")},
+        gap_closed={},
+        comparisons=(against,),
+    )
+    text = text_of(tables.scores(Reported(rows=1, scores={}, steps={}, gap_closed={}, comparisons=(), suites=(suite,))))
+    [scored] = [line for line in text.splitlines() if "gsm8k accuracy" in line]
+    assert scored.count("41.3 ± 1.4") == 3
+    [compared] = [line for line in text.splitlines() if "+12.50" in line]
+    assert all(part in compared for part in ("untouched", "gsm8k", "+3.00 … +22.00", ".010", "9/40"))
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
 def test_an_id_is_never_cut_in_a_narrow_terminal() -> None:
     job = Job.model_validate(
         {"id": "job_" + "f" * 32, "name": "n" * 60, "state": "running", "created_at": "2026-01-01T00:00:00Z"}
@@ -292,3 +318,23 @@ def test_a_file_of_rows_is_counted_with_its_first_bad_lines() -> None:
 
 def test_a_file_without_rows_counts_as_all_bad() -> None:
     assert examine(read_rows([])).bad_fraction == 1.0
+
+
+def test_the_files_of_a_suite_are_uploaded_and_its_data_sets_left(tmp_path: Path) -> None:
+    for name in ("test.jsonl", "shots.json"):
+        (tmp_path / name).write_text("{}")
+    suites = [
+        {"task": "dolly", "data": "ds_12345678"},
+        {"task": "gsm8k", "data": "test.jsonl", "examples": "shots.json"},
+    ]
+    recipe = tmp_path / "recipe.json"
+    given = {"teacher": {"tiny": "gpt2"}, "student": {"tiny": "gpt2"}, "dataset": {"synthetic": {}}}
+    recipe.write_text(json.dumps(given | {"evaluation": {"suites": suites}}))
+    spec = read_spec(recipe, {})
+    assert spec.files == {"suites.1.data": tmp_path / "test.jsonl", "suites.1.examples": tmp_path / "shots.json"}
+    config = spec.with_datasets({"suites.1.data": "ds_aaaaaaaa", "suites.1.examples": "ds_bbbbbbbb"})
+    assert [suite.data for suite in config.evaluation.suites] == ["ds_12345678", "ds_aaaaaaaa"]
+    assert config.evaluation.suites[1].examples == "ds_bbbbbbbb"
+    (tmp_path / "shots.json").unlink()
+    with pytest.raises(BadInput, match=r"evaluation\.suites\.1\.examples: there is no file"):
+        read_spec(recipe, {})

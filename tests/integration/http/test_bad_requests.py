@@ -15,6 +15,7 @@ from tests.integration.http.api import JSONL, ROWS, SPEC, Api
 JSON = {"content-type": "application/json"}
 # Stands in fields that are refused; no answer may hold it.
 CANARY = "c4n4ry"
+SUITE: dict[str, Any] = {"task": "dolly", "data": "ds_00000000"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,13 @@ def spec(name: str, param: str | None, /, **changed: Any) -> Bad:
     """A spec that is JSON and yet not a RunConfig, or not one that can be run."""
     body = json.dumps(SPEC | changed).encode()
     return Bad(name=name, status=422, code="validation_error", param=param, body=body)
+
+
+def suite(name: str, param: str, /, **changed: Any) -> Bad:
+    """A suite that is none, or that cannot be scored; None takes a field away."""
+    given = {key: value for key, value in (SUITE | changed).items() if value is not None}
+    at = "evaluation.suites.0" + (f".{param}" if param else "")
+    return spec(name, at, evaluation={"suites": [given]})
 
 
 def text(name: str, body: bytes) -> Bad:
@@ -127,6 +135,23 @@ SPECS = [
     spec("a URL as data set", "dataset.train", dataset={"train": "http://169.254.169.254/"}),
     spec("a newline behind an id", "dataset.train", dataset={"train": "ds_00000000\n"}),
     spec("a hub data set that climbs", "dataset", dataset={"hub": "../../etc/passwd"}),
+    suite("an unknown task", "task", task=CANARY),
+    suite("a suite without rows", "", data=None),
+    suite("a suite with two sources", "", hub="a/b"),
+    suite("no seeds", "seeds", seeds=[]),
+    suite("a seed twice", "", seeds=[10, 20, 10]),
+    suite("a text as seed", "seeds.0", seeds=[CANARY]),
+    suite("seeds for greedy answers", "", task="gsm8k", seeds=[10]),
+    suite("examples of a task without any", "", examples="ds_00000000"),
+    suite("a suite's data set nobody uploaded", "data", data=f"ds_{CANARY}00"),
+    suite("a file as a suite's data set", "data", data="/etc/passwd"),
+    suite("a suite's examples nobody uploaded", "data", task="gsm8k", examples="ds_00000000"),
+    suite("programs that may not be run", "task", task="humaneval"),
+    suite("a suite's name that climbs", "name", name="../x"),
+    spec("two suites of one name", "evaluation", evaluation={"suites": [SUITE, SUITE]}),
+    spec(
+        "seventeen suites", "evaluation.suites", evaluation={"suites": [SUITE | {"name": f"s{i}"} for i in range(17)]}
+    ),
     spec("a number as metadata", "metadata.team", metadata={"team": 7}),
     spec("seventeen pairs of metadata", "metadata", metadata={str(i): "" for i in range(17)}),
     spec("a name of 121 letters", "name", name=CANARY + "n" * 115),

@@ -193,6 +193,19 @@ def test_a_job_names_data_sets_of_its_own_tenant_alone(api: Api) -> None:
     assert (half.status_code, half.json()["error"]["param"]) == (422, "dataset.validation")
 
 
+def test_a_suite_names_data_sets_of_its_own_tenant_alone_and_keeps_them(api: Api) -> None:
+    mine, examples = api.upload(), api.upload(b'{"question": "1+1?", "answer": "#### 2"}\n')
+    suites = [{"task": "custom", "data": mine}, {"task": "gsm8k", "data": examples, "examples": examples, "shots": 1}]
+    accepted = api.owner.post("/v1/jobs", json=SPEC | {"evaluation": {"suites": suites}})
+    for address in ("/v1/jobs", "/v1/jobs/estimate"):
+        foreign = api.other.post(address, json=SPEC | {"evaluation": {"suites": suites[:1]}})
+        assert (foreign.status_code, foreign.json()["error"]["param"]) == (422, "evaluation.suites.0.data")
+
+    assert accepted.status_code == 202
+    assert accepted.json()["spec"]["evaluation"]["suites"] == suites
+    assert api.owner.delete(f"/v1/datasets/{examples}").json()["error"]["code"] == "dataset_in_use"
+
+
 def test_a_plan_without_any_gradient_is_refused_before_it_is_queued(api: Api) -> None:
     spec = SPEC | {"alpha": 0.0, "divergence": "sft"}
     for address in ("/v1/jobs", "/v1/jobs/estimate"):

@@ -41,6 +41,18 @@ REPORT: dict[str, Any] = {
             "rows": 2,
         }
     ],
+    "suites": [
+        {
+            "suite": "dolly",
+            "task": "dolly",
+            "rows": 2,
+            "seeds": [10, 20],
+            "settings_sha256": "0" * 64,
+            "scores": {"student": {"rouge_l": {"mean": 25.5, "item_error": 1.5, "seed_deviation": 0.3}}},
+            "gap_closed": {},
+            "comparisons": [],
+        }
+    ],
 }
 
 
@@ -55,6 +67,11 @@ def evaluated(subject: str, epoch: int | None, rouge_l: float) -> tuple[str, dic
         "epoch": epoch,
         "step": None,
     }
+
+
+def suite_scored(subject: str, seed: int | None, rouge_l: float) -> tuple[str, dict[str, Any]]:
+    asked = {"suite": "dolly", "task": "dolly", "seed": seed, "rows": 2, "settings_sha256": "0" * 64}
+    return "suite_scored", {"subject": subject, "metrics": {"rouge_l": rouge_l}} | asked
 
 
 def running(api: Api) -> Hold:
@@ -117,7 +134,8 @@ def test_a_job_shows_its_scores_where_it_is_listed_and_where_it_is_read(api: Api
 def sample(number: int) -> dict[str, Any]:
     text = "“ü”\u2028" * number
     answer = {"text": text, "exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "finish_reason": "eos", "tokens": number}
-    asked = {"prompt": "p\nq", "instruction": "p", "input": "q", "reference": "r"}
+    answer |= {"generations": None}
+    asked = {"suite": None, "prompt": "p\nq", "instruction": "p", "input": "q", "reference": "r"}
     return {"row": f"row-{number}"} | asked | {"answers": {"student": answer}}
 
 
@@ -149,3 +167,53 @@ def test_a_made_up_place_in_the_samples_is_refused(api: Api) -> None:
     for cursor in ("1", "5", "-1", "999999", "9" * 100, "x", "²"):
         answer = api.reader.get(f"/v1/jobs/{hold.job_id}/samples", params={"cursor": cursor})
         assert (answer.status_code, answer.json()["error"]["param"]) == (422, "cursor"), cursor
+
+
+def test_a_suite_s_scores_come_seed_by_seed_and_one_that_was_repeated_counts_once(api: Api) -> None:
+    hold = running(api)
+    api.say(
+        hold, suite_scored("teacher", 10, 30.0), suite_scored("student", 10, 20.0), suite_scored("student", 20, 21.0)
+    )
+    api.say(hold, suite_scored("student", 20, 22.0), suite_scored("student", None, 23.0), at=4)
+    found = api.reader.get(f"/v1/jobs/{hold.job_id}/evaluation").json()
+
+    scores = [(entry["subject"], entry["seed"], entry["metrics"]["rouge_l"]) for entry in found["suites"]]
+    assert scores == [("teacher", 10, 30.0), ("student", 10, 20.0), ("student", 20, 22.0), ("student", None, 23.0)]
+    assert found["scores"] == []
+
+
+def test_the_answers_to_a_suite_are_read_under_its_name(api: Api) -> None:
+    hold = running(api)
+    said = {"seed": 10, "text": "Hi", "tokens": 1, "finish_reason": "stop", "parsed": None, "rouge_l": 0.5}
+    answer = said | {"generations": [said, said | {"seed": 20, "text": "Ho"}]}
+    line: dict[str, Any] = {
+        "row": "row-1",
+        "suite": "dolly",
+        "prompt": "p",
+        "instruction": "p",
+        "input": "",
+        "reference": "r",
+    }
+    line |= {"references": ["r"], "answers": {"student": answer}}
+    files = {
+        "manifest.json": b"{}",
+        "samples.jsonl": json.dumps(sample(1)).encode() + b"\n",
+        "suites/dolly.jsonl": json.dumps(line).encode() + b"\n",
+    }
+    api.seal(hold, "report", files, role="phase")
+    address = f"/v1/jobs/{hold.job_id}/samples"
+    own = api.reader.get(address).json()["data"]
+    (of_suite,) = api.reader.get(address, params={"suite": "dolly"}).json()["data"]
+    missing = api.reader.get(address, params={"suite": "gsm8k"})
+    foreign = api.other.get(address, params={"suite": "dolly"})
+    climbing = api.reader.get(address, params={"suite": "../samples"})
+
+    assert own == [sample(1)]
+    assert (of_suite["suite"], of_suite["answers"]["student"]["text"]) == ("dolly", "Hi")
+    assert [(one["seed"], one["text"]) for one in of_suite["answers"]["student"]["generations"]] == [
+        (10, "Hi"),
+        (20, "Ho"),
+    ]
+    assert (missing.status_code, missing.json()["error"]["param"]) == (404, "suite")
+    assert foreign.status_code == 404
+    assert (climbing.status_code, climbing.json()["error"]["param"]) == (422, "suite")

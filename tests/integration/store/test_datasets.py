@@ -50,6 +50,20 @@ def test_a_data_set_in_use_is_not_deleted(backend: Backend, split: str) -> None:
         do(backend, submit_on, dataset_id)
 
 
+@pytest.mark.parametrize("field", ["data", "examples"])
+def test_a_data_set_of_a_suite_in_use_is_not_deleted(backend: Backend, field: str) -> None:
+    needed, other = stored(backend), stored(backend)
+    suites = [{"task": "dolly", "data": "ds_00000000"}, {"task": "gsm8k", "data": "ds_00000000", field: needed}]
+    job_id = submitted(backend, dataset={"train": None}, evaluation={"suites": suites})
+
+    with pytest.raises(DatasetInUse):
+        do(backend, queries.delete, needed, tenant_id=TENANT)
+    do(backend, queries.delete, other, tenant_id=TENANT)
+
+    do(backend, transitions.request_cancel, job_id, tenant_id=TENANT)
+    do(backend, queries.delete, needed, tenant_id=TENANT)
+
+
 def test_another_tenants_data_set_is_a_missing_one(backend: Backend) -> None:
     dataset_id = stored(backend)
     for ask in (

@@ -77,6 +77,23 @@ def test_the_last_assistant_turn_is_the_response_and_earlier_turns_the_prompt() 
     assert row.instruction == "Be brief.\n\nUser: Hi\n\nAssistant: Ho\n\nUser: Bye"
 
 
+def test_the_official_rows_of_benchmarks_are_read() -> None:
+    assert _one({"question": "2+2?", "answer": "2+2 is 4.\n#### 4"}).response == "2+2 is 4.\n#### 4"
+    solved = _one({"problem": "2+2?", "solution": "It is $\\boxed{4}$.", "answer": "4", "level": 1})
+    assert (solved.instruction, solved.references) == ("2+2?", ("It is $\\boxed{4}$.", "4"))
+    assert _one({"problem": "2+2?", "answer": "4"}).references == ("4",)
+    dolly = {"instruction": "Sum up.", "context": "Long.", "response": "Short.", "category": "summarization"}
+    assert _one(dolly) == Row("row-1", "Sum up.", "Long.", "Short.", ("Short.",))
+    human = {"task_id": "HumanEval/0", "prompt": "def f():\n", "canonical_solution": "    return 1\n", "test": "…"}
+    assert _one(human) == Row("row-1", "def f():\n", "", "    return 1\n", ("    return 1\n",))
+    assert _one({"text": "Write f.", "code": "def f(): ...", "test_list": []}).instruction == "Write f."
+
+
+def test_a_field_of_another_format_does_not_change_that_of_a_row() -> None:
+    assert _one(GOOD | {"code": "C-17", "text": "whole"}) == _one(GOOD)
+    assert _one({"prompt": "a", "completion": "b", "code": "C-17"}).response == "b"
+
+
 GOOD = {"instruction": "a", "output": "b"}
 BAD_ROWS: list[tuple[str, Any, int | None]] = [
     ("invalid_json", b'{"instruction": "a", "output": }', 32),
@@ -93,9 +110,12 @@ BAD_ROWS: list[tuple[str, Any, int | None]] = [
     ("duplicate_key", b'{"instruction": "a", "output": "b", "output": "c"}', 22),
     ("not_an_object", [1, 2], 1),
     ("not_an_object", "text", 1),
-    ("unknown_format", {"question": "a", "answer": "b"}, None),
+    ("unknown_format", {"query": "a", "reply": "b"}, None),
     ("missing_field", {"instruction": "a"}, None),
     ("missing_field", {"prompt": "a"}, None),
+    ("missing_field", {"question": "a"}, None),
+    ("missing_field", {"problem": "a"}, None),
+    ("missing_field", {"canonical_solution": "a"}, None),
     ("missing_field", {"messages": [{"role": "user", "content": "a"}]}, 2),
     ("wrong_type", {"instruction": 5, "output": "b"}, 2),
     ("wrong_type", {"instruction": "a", "output": 5}, 22),

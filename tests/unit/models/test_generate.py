@@ -210,3 +210,22 @@ def test_text_comes_without_special_tokens() -> None:
     (answer,) = _generate(made, _prompts((4,)), end_ids=[])
     kept = [token for token in answer.tokens if token >= 2 + len(ROLES)]
     assert answer.text == made.tokenizer.decode(kept)
+
+
+def test_an_answer_ends_before_a_stop_text_however_its_tokens_fall() -> None:
+    made = decoder("llama")
+    prompts = _prompts()
+    spec = GenerationSpec(max_new_tokens=24, temperature=1.0, batch_size=3)
+    seeds = [row_seed(10, str(index)) for index in range(len(prompts))]
+    free = generate(made, prompts, settings=spec, end_ids=[], seeds=seeds)
+    stop = free[0].text[5:9]
+    for batch_size in (1, 3, 8):
+        sized = spec.model_copy(update={"batch_size": batch_size})
+        cut = generate(made, prompts, settings=sized, end_ids=[], seeds=seeds, stops=["never said", stop])
+        for whole, short in zip(free, cut, strict=True):
+            assert short.text == whole.text.partition(stop)[0]
+            assert short.tokens == whole.tokens[: len(short.tokens)]
+            assert short.finish_reason == ("stop" if stop in whole.text else "length")
+            # Not a token longer than it takes to spell the text.
+            assert stop not in made.tokenizer.decode(list(short.tokens[:-1]), skip_special_tokens=True)
+    assert cut[0].finish_reason == "stop"

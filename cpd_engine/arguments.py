@@ -1,0 +1,55 @@
+"""The command line's arguments. Torch-free."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cpd_engine import options
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of `python -m cpd_engine` and all that it does."""
+    whole = argparse.ArgumentParser(prog="python -m cpd_engine", description="Calibrated progressive distillation.")
+    commands = whole.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="carry out a recipe; run it again on the same directory to resume")
+    run.add_argument("--out", type=Path, required=True, help="run directory")
+    estimate = commands.add_parser("estimate", help="time a few steps here and print what a run will take, as JSON")
+    estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
+    for command in (run, estimate):
+        options.add(command)
+
+    plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
+    plan.add_argument("spec", type=Path)
+    plan.add_argument("--samples", type=int, required=True, metavar="N", help="training samples")
+
+    synthesize = commands.add_parser("synthesize", help="write the synthetic tasks as train, validation and test.jsonl")
+    synthesize.add_argument("--rows", type=int, default=4800)
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--out", type=Path, required=True)
+
+    convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
+    convert.add_argument("file", type=Path)
+    convert.add_argument("--out", type=Path, required=True)
+    _evaluate_arguments(commands.add_parser("evaluate", help="score a model directory on suites, without training"))
+    return whole
+
+
+def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory with safetensors")
+    command.add_argument("--out", type=Path, required=True, help="directory of results; run it again to resume")
+    command.add_argument(
+        "--suite",
+        action="append",
+        required=True,
+        metavar="task=NAME:data=FILE[:FIELD=VALUE…]",
+        help="fields as in evaluation.suites; several seeds as seeds=10,20",
+    )
+    command.add_argument(
+        "--template", choices=("paper", "chat"), default="paper", help="plain text, or the chat template"
+    )
+    command.add_argument("--batch-size", type=int, default=32, metavar="N")
+    command.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    command.add_argument("--threads", type=int, metavar="N")
+    options.add_allowed(command)

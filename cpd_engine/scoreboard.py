@@ -1,0 +1,103 @@
+"""The tables of scores in a model card. Pure: Markdown out of what was reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpd_engine.events import Comparison, Reported, SuiteReport, SuiteScore
+
+_ROWS = {
+    "teacher": "Teacher",
+    "untouched": "Untouched student",
+    "sft": "CE-only student, same number of steps",
+    "student": "**Distilled student (this model)**",
+}
+_METRICS = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-out CE, nats per token"}
+_SUITE_METRICS = {
+    "exact_match": "exact match, %",
+    "rouge_l": "ROUGE-L",
+    "accuracy": "accuracy, %",
+    "pass_at_1": "pass@1, %",
+    "pass_at_1_plus": "pass@1 with the plus tests, %",
+}
+_OTHERS = {"teacher": "the teacher", "untouched": "the untouched student", "sft": "the CE-only student"}
+
+
+def scores(reported: Reported) -> str:
+    """The section on the run's own test rows."""
+    head = "| Model | " + " | ".join(_METRICS.values()) + " |\n|---|" + "---:|" * len(_METRICS)
+    lines = [
+        f"| {title} | " + " | ".join(_number(reported.scores[subject], metric) for metric in _METRICS) + " |"
+        for subject, title in _ROWS.items()
+        if subject in reported.scores
+    ]
+    table = "\n".join([head, *lines])
+    closed = [
+        f"{100 * share:.0f} % in {_METRICS[metric].split(',')[0]}" for metric, share in reported.gap_closed.items()
+    ]
+    gap = (
+        f"Part of the gap between untouched student and teacher that it closes: {', '.join(closed)}."
+        if closed
+        else (
+            "The teacher is not better than the untouched student in any of these metrics, so there was no gap to close."
+        )
+    )
+    compared = "\n".join(_comparison(c) for c in reported.comparisons if c.metric != "ce")
+    return (
+        f"## Scores\n\nOn {reported.rows} test rows that no model was trained on. Higher is better, but for CE.\n\n{table}\n\n{gap}\n\n"
+        "Paired by row: mean difference in points, 95 % bootstrap interval, two-sided Wilcoxon signed-rank p.\n\n"
+        f"{compared}"
+    )
+
+
+def suites(found: Sequence[SuiteReport]) -> list[str]:
+    """The section on suites, where there are any."""
+    if not found:
+        return []
+    shown = [subject for subject in _ROWS if subject in found[0].scores]
+    head = (
+        "| Suite | Rows | Metric | "
+        + " | ".join(_ROWS[subject] for subject in shown)
+        + " |\n|---|---:|---|"
+        + "---:|" * len(shown)
+    )
+    lines = [
+        f"| {suite.suite} | {suite.rows:,} | {_SUITE_METRICS[name]} | "
+        + " | ".join(_with_error(suite.scores[subject][name]) for subject in shown)
+        + " |"
+        for suite in found
+        for name in suite.scores[shown[0]]
+    ]
+    compared = [
+        f"- {suite.suite}: {_comparison(pair)[2:]}"
+        for suite in found
+        for pair in suite.comparisons
+        if pair.metric == next(iter(suite.scores[shown[0]]))
+    ]
+    asked = ", ".join(f"{suite.suite} by {_asked(suite)}" for suite in found)
+    table = "\n".join([head, *lines])
+    return [
+        (
+            f"## Suites\n\nMean ± standard error over the rows; answers {asked}. Settings and every answer are in the run's report.\n\n"
+            f"{table}\n\nPaired by row, seeds averaged:\n\n" + "\n".join(compared)
+        )
+    ]
+
+
+def _asked(suite: SuiteReport) -> str:
+    return f"sampling under seeds {', '.join(map(str, suite.seeds))}" if suite.seeds else "greedy decoding"
+
+
+def _with_error(score: SuiteScore) -> str:
+    return f"{score.mean:.1f}" if score.item_error is None else f"{score.mean:.1f} ± {score.item_error:.1f}"
+
+
+def _number(scores: dict[str, float], metric: str) -> str:
+    return f"{scores[metric]:.3f}" if metric == "ce" else f"{scores[metric]:.1f}"
+
+
+def _comparison(found: Comparison) -> str:
+    low, high = found.interval
+    p = "no row differs" if found.p_value is None else f"p = {found.p_value:.2g}"
+    name = (_METRICS | _SUITE_METRICS)[found.metric].split(",")[0]
+    return f"- {name} against {_OTHERS[found.subject]}: {found.difference:+.1f} [{low:+.1f}, {high:+.1f}], {p}"
