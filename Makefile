@@ -31,6 +31,11 @@ openapi: setup
 	$(BIN)/python -m api.openapi > docs/openapi.json.draft
 	mv docs/openapi.json.draft docs/openapi.json
 
+# The tables of recipes/paper/README.md, made anew; a test compares them with what the recipes come to.
+.PHONY: recipes
+recipes: setup
+	$(BIN)/python -m recipes.paper readme
+
 # A real distillation through the service, from data to answers; each run keeps its folder under build/demo.
 demo: setup
 	$(BIN)/python recipes/demo.py recipes/demo.yaml
