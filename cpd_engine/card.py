@@ -27,10 +27,16 @@ _ROWS = {
     "teacher": "Teacher",
     "untouched": "Untouched student",
     "sft": "CE-only student, same number of steps",
+    "kld": "KLD student, same number of steps",
     "student": "**Distilled student (this model)**",
 }
 _METRICS = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-out CE, nats per token"}
-_OTHERS = {"teacher": "the teacher", "untouched": "the untouched student", "sft": "the CE-only student"}
+_OTHERS = {
+    "teacher": "the teacher",
+    "untouched": "the untouched student",
+    "sft": "the CE-only student",
+    "kld": "the KLD student",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

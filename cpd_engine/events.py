@@ -13,9 +13,9 @@ from pydantic import Field, TypeAdapter
 
 Phase = Literal["prepare", "teacher_sft", "profile", "train", "evaluate", "export"]
 PHASES: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "evaluate", "export")
-# Which model a training loop moves: the teacher in its own fine-tuning, the student, or the CE-only twin of the student.
-Trained = Literal["teacher", "student", "sft"]
-Subject = Literal["teacher", "untouched", "student", "sft"]
+# Which model a training loop moves: the teacher in its own fine-tuning, the student, or a twin of it (CE alone, or plain KLD).
+Trained = Literal["teacher", "student", "sft", "kld"]
+Subject = Literal["teacher", "untouched", "student", "sft", "kld"]
 Split = Literal["validation", "test"]
 # `phase`: the result of a finished piece of work; `training`: state to resume from; `best`: weights chosen on validation;
 # `export`: the files a user downloads.

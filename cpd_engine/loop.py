@@ -1,4 +1,4 @@
-"""The training loop: one for the teacher's own fine-tuning, the student, and its CE-only twin."""
+"""The training loop: one for the teacher's own fine-tuning, the student, and its twins."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ SUBJECTS = {
     "teacher": "teacher",
     "untouched": "untouched student",
     "sft": "CE-only student",
+    "kld": "KLD student",
     "student": "distilled student",
 }
-TRAINED = {"teacher": "teacher", "student": "student", "sft": "CE-only twin"}
+TRAINED = {"teacher": "teacher", "student": "student", "sft": "CE-only twin", "kld": "KLD twin"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

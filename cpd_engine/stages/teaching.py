@@ -178,6 +178,7 @@ class Teaching:
             return HiddenRecords(width=_width(self._path), dtype=dtype)
         course = plan.schedule(config)
         used = {tau for tau, asks in zip(course.temperatures, course.distils, strict=True) if asks}
+        used |= {1.0} if "kld" in config.evaluation.baselines else set()
         # One id at least is left for the rest, of which a mass of 0 has no logarithm.
         return TopKRecords(k=min(config.teacher.top_k, self._vocabulary - 1), temperatures=tuple(sorted(used)))
 
@@ -185,14 +186,16 @@ class Teaching:
         """Of the teacher's body over a sample in this job, without kept states."""
         config = self._run.config
         scoring = difficulty.needs_teacher(config.difficulty or "ce_mean")
-        return scoring + savings.visits(planned.epochs, samples=planned.samples, distils=config.divergence != "sft")
+        visits = savings.visits(planned.epochs, samples=planned.samples, distils=config.divergence != "sft")
+        return scoring + visits + savings.twin_visits(planned, config.evaluation.baselines)
 
     def _ratio(self, question: Question, passes: float, spent: float, planned: Planned, student: Path) -> float | None:
         """The job's operations with the body at every visit ÷ those of this choice; None where a model's shape is unknown."""
         weights = [_weights(path, self._vocabulary) for path in (self._path, student)]
         if weights[0] is None or weights[1] is None:
             return None
-        visited = sum(epoch.visits for epoch in planned.epochs)
+        twins = len(self._run.config.evaluation.baselines) * planned.total_iterations * planned.batch_size
+        visited = sum(epoch.visits for epoch in planned.epochs) + twins
         return savings.operations_ratio(
             supervised_fraction=question.layout.tokens / int(lengths(question.samples).sum()),
             teacher=weights[0],

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cpd_engine.config import LoraSpec, MixingSpec
-from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs
+from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs, twin_of
 from cpd_engine.events import Phase, Planned, Warned
 from cpd_engine.keeper import Keeper, Place
 from cpd_engine.learner import Learner
@@ -65,33 +65,27 @@ def train_student(
     profiled: Profiled,
 ) -> None:
     """Distil the student into trained/student, and train the twins that were asked for beside it."""
-    course = _student_course(run, prepared, profiled.profile, profiled.planned)
-    if not run.stands("trained/student"):
-        _train(
-            run,
-            prepared,
-            course,
-            "train",
-            base=base,
-            place=("train", ""),
-            into="trained/student",
-            lora=run.config.lora,
-            teacher=lambda: teaching.teacher(profiled.planned, base) if _distils(course) else None,
-            ranking=_ranking(run, prepared, profiled),
-        )
-    teaching.finish()
-    for twin in run.config.evaluation.baselines:
-        if not run.stands(f"trained/{twin}"):
+    student = _student_course(run, prepared, profiled.profile, profiled.planned)
+
+    def teacher_of(course: Course) -> Teaches | None:
+        return teaching.teacher(profiled.planned, base) if _distils(course) else None
+
+    for course in (student, *(twin_of(student, kind) for kind in run.config.evaluation.baselines)):
+        into = f"trained/{course.trained}"
+        if not run.stands(into):
             _train(
                 run,
                 prepared,
-                _twin(course),
+                course,
                 "train",
                 base=base,
-                place=(twin, f"{twin}-"),
-                into=f"trained/{twin}",
+                place=("train", "") if course is student else (course.trained, f"{course.trained}-"),
+                into=into,
                 lora=run.config.lora,
+                teacher=partial(teacher_of, course),
+                ranking=_ranking(run, prepared, profiled) if course is student else None,
             )
+    teaching.finish()
 
 
 def _ranking(run: Run, prepared: Prepared, profiled: Profiled) -> Ranking | None:
@@ -128,22 +122,7 @@ def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, pl
         evaluations=evaluation_steps(planned.epochs, config.evaluation.every_epochs)
         if prepared.validation.samples
         else frozenset(),
-        seed=config.seed,
-    )
-
-
-def _twin(student: Course) -> Course:
-    """Cross-entropy alone, over all samples, with the student's number of steps, learning rates and moments of validation."""
-    return Course(
-        trained="sft",
-        samples=student.samples,
-        order=student.order,
-        epochs=plain_epochs(len(student.order), student.optimizer.batch_size, student.total_steps),
-        repeat=1,
-        optimizer=student.optimizer,
-        method=Method(),
-        evaluations=student.evaluations,
-        seed=student.seed,
+        seed=config.seed if config.student_seed is None else config.student_seed,
     )
 
 
@@ -165,7 +144,7 @@ def _train(
     `teacher` is asked for before the student is loaded: while its states are being made, its body has the memory to itself.
     """
     mentor = teacher()
-    fresh = partial(_decoder, run, course, base, lora)
+    fresh = partial(_decoder, course, base, lora)
     learner = _learner(run, course, fresh)
     if not learner.decoder.packs:
         told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
@@ -209,11 +188,11 @@ class _Fresh(Protocol):
     def __call__(self, device: torch.device | str, /) -> Decoder: ...
 
 
-def _decoder(run: Run, course: Course, base: Path, lora: LoraSpec | None, device: torch.device | str) -> Decoder:
+def _decoder(course: Course, base: Path, lora: LoraSpec | None, device: torch.device | str) -> Decoder:
     decoder = load(base, dtype=torch.float32, device=device)
     if lora is None:
         return decoder
-    return attach_lora(decoder, lora, seed=derived_seed(run.config.seed, course.trained, "lora"))
+    return attach_lora(decoder, lora, seed=derived_seed(course.seed, course.trained, "lora"))
 
 
 def _learner(run: Run, course: Course, fresh: _Fresh) -> Learner:
@@ -222,7 +201,7 @@ def _learner(run: Run, course: Course, fresh: _Fresh) -> Learner:
     # To be sharded it is loaded into the machine's memory, from which each GPU takes its slices.
     decoder = fresh("cpu" if sharded else run.runtime.device)
     # Every rank drops other units; the leader's are those of a run of one.
-    torch.manual_seed(derived_seed(config.seed, course.trained, "dropout", *([] if fleet.leads else [fleet.rank])))
+    torch.manual_seed(derived_seed(course.seed, course.trained, "dropout", *([] if fleet.leads else [fleet.rank])))
     return Learner(
         decoder,
         spec=course.optimizer,
