@@ -17,6 +17,8 @@ PHASES: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "eval
 Trained = Literal["teacher", "student", "sft", "kld"]
 Subject = Literal["teacher", "untouched", "student", "sft", "kld"]
 Split = Literal["validation", "test"]
+# What a job finds that another one of the same machine has made.
+Shareable = Literal["tuned_teacher", "student_scores", "student_attempts", "teacher_answers", "untouched_answers"]
 # `phase`: the result of a finished piece of work; `training`: state to resume from; `best`: weights chosen on validation;
 # `export`: the files a user downloads.
 CheckpointRole = Literal["phase", "training", "best", "export"]
@@ -218,6 +220,14 @@ class TeacherStatesPlanned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """A piece of work that another job of this machine had done, bit for bit as this one would have: it is taken over."""
+
+    what: Shareable
+    kind: Literal["recalled"] = "recalled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochStarted:
     """A training epoch begins on `subset_size` of `samples` samples."""
 
@@ -365,6 +375,7 @@ Event = (
     | ProfileReady
     | RankingRefreshed
     | TeacherStatesPlanned
+    | Recalled
     | EpochStarted
     | Measured
     | Evaluated

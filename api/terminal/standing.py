@@ -126,6 +126,8 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"profile: {count(data['samples'])} samples, mean difficulty {number(data['mean'], 3)} ({data['difficulty']})"
         case "teacher_states_planned":
             return _teacher_once(data)
+        case "recalled":
+            return f"{data['what'].replace('_', ' ')}: taken over from another job"
         case "evaluated":
             return _scores(data)
         case "warned":

@@ -14,10 +14,10 @@ from cpd_engine.models.load import load
 from cpd_engine.repro import derived_seed
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
-from cpd_engine.stages.recalling import FILE, answers_of_teacher, read_answers, write_answers
+from cpd_engine.stages.recalling import FILE, read_answers, recalled_answers, write_answers
 
 
-def evaluate(run: Run, prepared: Prepared, *, teacher: Path, untouched: Path, steps: int) -> Reported:
+def evaluate(run: Run, prepared: Prepared, teacher: Path, *, untouched: Path, steps: int) -> Reported:
     """Score every subject, each in a sealed directory of its own, and report. What is there is read and told again."""
     twins = run.config.evaluation.baselines
     paths: dict[Subject, Path] = {
@@ -66,7 +66,11 @@ def _seal_answers(run: Run, prepared: Prepared, subject: Subject, path: Path) ->
             should_stop=run.should_stop,
         )
 
-    found = answers_of_teacher(run, prepared, path, ask) if subject == "teacher" else ask()
+    found = (
+        recalled_answers(run, prepared, subject, path, dtype=str(dtype), ask=ask)
+        if subject in ("teacher", "untouched")
+        else ask()
+    )
     if run.fleet.leads:
         metrics = metrics_of(found)
         with run.sealing(f"evaluation/{subject}", f"evaluation-{subject}", metrics=metrics) as draft:

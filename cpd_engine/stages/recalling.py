@@ -1,27 +1,29 @@
-"""The teacher's answers to the test rows, kept for the next job on the same teacher and rows, which then loads no teacher at all."""
+"""Answers of models that no training of this run has changed: asked once, and recalled by other jobs on the same model and rows."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cpd_engine import checkpoint
 from cpd_engine.assessment import RowScore
 from cpd_engine.data.records import to_json
-from cpd_engine.errors import CheckpointCorrupt, StorageFull
+from cpd_engine.events import Shareable
 from cpd_engine.generate import Answer
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
-from cpd_engine.stages.shelving import numerics, warn
+from cpd_engine.stages.sharing import shared
 from cpd_engine.states.digests import Digests
-from cpd_engine.states.folder import Folder
 from cpd_engine.states.key import data_digest, model_digest
 
 FILE = "answers.jsonl"
+# What an answer's line is taken to weigh, before it is written.
+_LINE_BYTES = 4096
+Untrained = Literal["teacher", "untouched"]
+_ANSWERS_OF: dict[Untrained, Shareable] = {"teacher": "teacher_answers", "untouched": "untouched_answers"}
 
 
 def write_answers(path: Path, answers: list[RowScore]) -> None:
@@ -34,81 +36,30 @@ def read_answers(path: Path) -> list[RowScore]:
     return [_row_score(line) for line in checkpoint.read_jsonl(path)]
 
 
-def answers_of_teacher(
-    run: Run, prepared: Prepared, teacher: Path, ask: Callable[[], list[RowScore]]
+def recalled_answers(
+    run: Run, prepared: Prepared, subject: Untrained, model: Path, *, dtype: str, ask: Callable[[], list[RowScore]]
 ) -> list[RowScore]:
     """As another job has left them beside the kept states, or by asking; where they cannot be left, that is warned of."""
-    if run.inputs.state_cache is None or run.config.teacher.cache in ("off", "memory"):
-        return ask()
-    place, kept = _looked_up(run, prepared, teacher) if run.fleet.leads else (None, None)
-    kept = run.fleet.told(kept)
-    if kept is not None:
-        return kept
-    found = ask()
-    if place is not None:
-        try:
-            _keep(*place, found)
-        except (OSError, StorageFull) as fault:
-            warn(run, f"its answers are not kept ({fault})")
-    return found
 
+    def parts(files: Digests) -> Mapping[str, Any]:
+        """All that the answers and their scores depend on."""
+        test = prepared.test
+        return {
+            "model": model_digest(model, files),
+            "rows": hashlib.sha256("\n".join(map(to_json, test.rows)).encode()).hexdigest(),
+            "prompts": hashlib.sha256(b"/".join(prompt.tobytes() for prompt in test.prompts)).hexdigest(),
+            "samples": data_digest(test.samples),
+            "settings": run.config.evaluation.generation.model_dump(),
+            "end": prepared.end,
+            "dtype": dtype,
+        }
 
-def _looked_up(run: Run, prepared: Prepared, teacher: Path) -> tuple[tuple[Folder, str] | None, list[RowScore] | None]:
-    """Where the answers belong, if anywhere, and those that lie there."""
-    assert run.inputs.state_cache is not None
-    try:
-        folder = Folder(run.inputs.state_cache, run.inputs.state_cache_bytes)
-        name = _name(run, prepared, model_digest(teacher, Digests(folder.root)))
-        return (folder, name), _kept(run, folder, name)
-    except OSError as fault:
-        warn(run, f"its answers cannot be looked up ({fault})")
-        return None, None
-
-
-def _name(run: Run, prepared: Prepared, teacher: str) -> str:
-    """A hash of all that the answers and their scores depend on."""
-    test = prepared.test
-    rows = hashlib.sha256("\n".join(map(to_json, test.rows)).encode()).hexdigest()
-    prompts = hashlib.sha256(b"/".join(prompt.tobytes() for prompt in test.prompts)).hexdigest()
-    parts = {
-        "teacher": teacher,
-        "rows": rows,
-        "prompts": prompts,
-        "samples": data_digest(test.samples),
-        "settings": run.config.evaluation.generation.model_dump(),
-        "end": prepared.end,
-        "dtype": str(run.runtime.frozen_dtype),
-        "numerics": numerics(run),
-    }
-    return "answers-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _kept(run: Run, folder: Folder, name: str) -> list[RowScore] | None:
-    lock = folder.lock(name, exclusive=False)
-    if lock is None:
-        return None
-    try:
-        if not folder.path(name).is_dir():
-            return None
-        checkpoint.verify(folder.path(name))
-        folder.touch(name)
-        return read_answers(folder.path(name) / FILE)
-    except CheckpointCorrupt as fault:
-        warn(run, f"{fault}; it is asked again")
-        return None
-    finally:
-        lock.release()
-
-
-def _keep(folder: Folder, name: str, answers: list[RowScore]) -> None:
-    lock = folder.lock(name, exclusive=True)
-    if lock is None:
-        return  # another job is about to leave the same
-    try:
-        with checkpoint.sealing(folder.path(name)) as draft:
-            write_answers(draft / FILE, answers)
-    finally:
-        lock.release()
+    with shared(run, "evaluate", _ANSWERS_OF[subject], parts) as work:
+        if work.found is not None:
+            return run.fleet.told(read_answers(work.found / FILE) if run.fleet.leads else [])
+        answers = ask()
+        work.leave(lambda draft: write_answers(draft / FILE, answers), _LINE_BYTES * len(answers))
+        return answers
 
 
 def _row_score(line: dict[str, Any]) -> RowScore:

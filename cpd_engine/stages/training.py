@@ -1,4 +1,4 @@
-"""Phases `teacher_sft` and `train`: the three trainings of a run, each of which ends in a sealed model directory."""
+"""Phase `train`: the student and its twins, and how any model of a run is trained into a sealed directory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from cpd_engine.config import LoraSpec, MixingSpec
-from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs, twin_of
+from cpd_engine.course import Course, Method, evaluation_steps, twin_of
 from cpd_engine.events import Phase, Planned, Warned
 from cpd_engine.keeper import Keeper, Place
 from cpd_engine.learner import Learner
@@ -31,31 +30,6 @@ from cpd_engine.stages.validating import validation
 from cpd_engine.teacher import Teaches
 
 
-def tune_teacher(run: Run, prepared: Prepared) -> Path:
-    """The teacher's directory: as it came, or fine-tuned on the training rows with plain cross-entropy."""
-    spec = run.config.teacher_sft
-    if spec is None:
-        return prepared.teacher
-    if run.stands("teacher"):
-        return run.out / "teacher"
-    samples, size = len(prepared.samples), spec.optimizer.batch_size
-    course = Course(
-        trained="teacher",
-        samples=prepared.samples,
-        order=np.arange(samples),
-        epochs=plain_epochs(samples, size, spec.epochs * -(-samples // size)),
-        repeat=1,
-        optimizer=spec.optimizer,
-        method=Method(),
-        evaluations=frozenset(),
-        seed=run.config.seed,
-    )
-    _train(
-        run, prepared, course, "teacher_sft", base=prepared.teacher, place=("teacher_sft", "teacher-"), into="teacher"
-    )
-    return run.out / "teacher"
-
-
 def train_student(
     run: Run,
     prepared: Prepared,
@@ -73,7 +47,7 @@ def train_student(
     for course in (student, *(twin_of(student, kind) for kind in run.config.evaluation.baselines)):
         into = f"trained/{course.trained}"
         if not run.stands(into):
-            _train(
+            train_model(
                 run,
                 prepared,
                 course,
@@ -126,7 +100,7 @@ def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, pl
     )
 
 
-def _train(
+def train_model(
     run: Run,
     prepared: Prepared,
     course: Course,
