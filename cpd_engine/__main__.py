@@ -1,6 +1,6 @@
-"""`python -m cpd_engine`: run, estimate, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, table, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
 
-Exit codes of `run` and `estimate`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
+Exit codes of the first three: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,10 +22,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cpd_engine import launch, watchdog
+from cpd_engine.arguments import parser
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
 from cpd_engine.events import Emit, Event, Failed, to_dict, to_json
-from cpd_engine.inputs import STATE_CACHE_BYTES, Inputs
+from cpd_engine.inputs import Inputs
 from cpd_engine.spec import read_spec
 
 STOPPED = 10
@@ -34,7 +36,7 @@ FAILED = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, do, return the exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
-    arguments = _parser().parse_args(given)
+    arguments = parser().parse_args(given)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments, given)
     if arguments.command == "estimate":
         return _estimate(arguments)
+    if arguments.command == "table":
+        return _table(arguments)
     try:
         match arguments.command:
             case "plan":
@@ -134,6 +138,23 @@ def _estimate(arguments: argparse.Namespace) -> int:
     return _ended(work, world=1)
 
 
+def _table(arguments: argparse.Namespace) -> int:
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    stream = _event_stream(arguments.events_fd)
+
+    def emit(event: Event) -> None:
+        stream.write(to_json(event) + "\n")
+        stream.flush()
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        from cpd_engine.stages.tabling import make_table
+
+        make_table(arguments.spec, out=arguments.out, emit=emit, should_stop=should_stop, clock=time.monotonic)
+
+    return _ended(work, world=1)
+
+
 def _refused(error: EngineError, emit: Emit) -> int:
     emit(Failed(code=error.code, message=str(error)))
     sys.stderr.write(f"{error.code}: {error}\n")
@@ -191,57 +212,6 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     found = plan(read_spec(arguments.spec), samples=arguments.samples)
     sys.stdout.write(json.dumps(asdict(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def _named_path(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID=PATH")
-    return name, Path(path)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cpd_engine", description="Calibrated progressive distillation.")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    run = commands.add_parser("run", help="carry out a recipe; run it again on the same directory to resume")
-    run.add_argument("--out", type=Path, required=True, help="run directory")
-    estimate = commands.add_parser("estimate", help="time a few steps here and print what a run will take, as JSON")
-    estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
-    for command in (run, estimate):
-        _engine_arguments(command)
-
-    plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
-    plan.add_argument("spec", type=Path)
-    plan.add_argument("--samples", type=int, required=True, metavar="N", help="training samples")
-
-    synthesize = commands.add_parser("synthesize", help="write the synthetic tasks as train, validation and test.jsonl")
-    synthesize.add_argument("--rows", type=int, default=4800)
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--out", type=Path, required=True)
-
-    convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
-    convert.add_argument("file", type=Path)
-    convert.add_argument("--out", type=Path, required=True)
-    return parser
-
-
-def _engine_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("spec", type=Path, help="recipe, .yaml or .json")
-    command.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
-    command.add_argument(
-        "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
-    )
-    command.add_argument("--hub-cache", type=Path, metavar="DIR")
-    command.add_argument("--hub-endpoint", metavar="URL")
-    command.add_argument(
-        "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
-    )
-    command.add_argument(
-        "--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most"
-    )
-    command.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
-    command.add_argument("--watchdog", action="store_true", help="die when stdin ends")
 
 
 if __name__ == "__main__":

@@ -245,9 +245,10 @@ class EpochStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens …) repeat exactly on resume.
+    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens, processed_tokens …) repeat exactly on resume.
 
-    The other fields are of this process and do not.
+    `tokens` are supervised ones, `processed_tokens` all that went through the student. The other fields are of this process and do
+    not; `step_s` is what the step took, validation and saving left out.
     """
 
     trained: Trained
@@ -256,6 +257,7 @@ class Measured:
     epoch: int
     values: dict[str, float]
     tokens_per_s: float
+    step_s: float
     eta_s: float | None
     memory_bytes: int
     kind: Literal["measured"] = "measured"
@@ -327,6 +329,74 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberScore:
+    """One metric of a compared member: the mean over its seeds, each seed's own value, and two 95 % intervals of the mean.
+
+    `seed_interval`: Student's t over the seeds, None for one seed. `row_interval`: bootstrap over the test rows, each row's value
+    averaged over the seeds. `gap_closed`: (member − untouched) / (teacher − untouched), None where there is no such gap.
+    """
+
+    mean: float
+    by_seed: tuple[float, ...]
+    seed_interval: tuple[float, float] | None
+    row_interval: tuple[float, float]
+    gap_closed: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAgainst:
+    """A member − the baseline in one metric, paired by test row after each row's value was averaged over the seeds.
+
+    `p_value`: two-sided Wilcoxon signed-rank, `p_holm` the same adjusted for all members that are compared; None where all pairs tie.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float | None
+    p_holm: float | None
+    non_zero: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCosts:
+    """What a run of a member took, on average over those that finished; None where it is not known.
+
+    Optimizer steps of the student, supervised and processed tokens in them, the seconds they took, and all seconds on a worker.
+    """
+
+    steps: float | None
+    supervised_tokens: float | None
+    processed_tokens: float | None
+    train_s: float | None
+    worker_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedMember:
+    """A member's line of the table: `seeds` that finished, what the others ended in, and scores of its teacher and untouched student."""
+
+    label: str
+    seeds: tuple[int, ...]
+    failures: tuple[str, ...]
+    scores: dict[str, MemberScore]
+    against: dict[str, MemberAgainst]
+    teacher: dict[str, float]
+    untouched: dict[str, float]
+    costs: MemberCosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The table of a comparison over the `rows` test rows that all finished runs have scored."""
+
+    rows: int
+    baseline: str
+    budget: str
+    members: tuple[ComparedMember, ...]
+    kind: Literal["compared"] = "compared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """The student as a user downloads it: sealed directory, formats ('merged', and 'adapter' with LoRA), parameters."""
 
@@ -381,6 +451,7 @@ Event = (
     | Evaluated
     | Checkpointed
     | Reported
+    | Compared
     | Exported
     | Finished
     | Stopped

@@ -53,7 +53,7 @@ class CheckpointPage(Frozen):
 
 
 class AnswerView(Frozen):
-    """What one model answered. exact_match and rouge_l of this row; ce in nats per supervised token."""
+    """What one model answered. exact_match and rouge_l of this row; ce in nats per each of `supervised` tokens of the reference."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -61,6 +61,7 @@ class AnswerView(Frozen):
     exact_match: float | None = None
     rouge_l: float | None = None
     ce: float | None = None
+    supervised: int | None = None
     finish_reason: str | None = None
     tokens: int | None = None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cpd_engine.evaluation.significance import paired
+from cpd_engine.evaluation.significance import bootstrap_interval, holm, paired, t_interval
 
 
 def test_the_difference_is_the_mean_of_the_pairs() -> None:
@@ -65,3 +65,32 @@ def test_equal_seeds_give_equal_intervals_and_others_differ() -> None:
 def test_unpaired_or_undefined_scores_are_refused(student: list[float], other: list[float]) -> None:
     with pytest.raises(ValueError, match="paired scores"):
         paired(student, other, seed=0)
+
+
+def test_holm_steps_down_monotone_and_never_above_one() -> None:
+    # Worked by hand: sorted .005 ×4, .01 ×3, .03 ×2, .04 ×1 → .02, .03, .06, .06 (raised to the one before).
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_what_could_not_be_tested_does_not_count_for_holm() -> None:
+    assert holm([None, 0.01, None, 0.04]) == [None, pytest.approx(0.02), None, pytest.approx(0.04)]
+
+
+def test_the_t_interval_is_scipys_and_needs_two_values() -> None:
+    values = [30.0, 31.5, 29.0]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+
+    assert t_interval(values) == pytest.approx((low, high))
+    assert t_interval([30.0]) is None
+
+
+def test_a_weighted_bootstrap_is_of_the_weighted_mean() -> None:
+    values, weights = np.array([0.0, 1.0]), np.array([1.0, 3.0])
+    low, high = bootstrap_interval(values, weights, seed=0)
+    assert (low, high) == (0.0, 1.0)
+    many = np.tile(values, 5000), np.tile(weights, 5000)
+    low, high = bootstrap_interval(*many, seed=0)
+    assert low < 0.75 < high
+    assert high - low < 0.04
