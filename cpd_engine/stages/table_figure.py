@@ -18,12 +18,11 @@ _TITLES = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-ou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A member in a panel. `interval` is of the mean, over seeds where there are two at least, else over rows."""
+    """A member in a panel. `interval` is of the mean, over rows with the seeds averaged: of two seeds Student's t says next to nothing."""
 
     label: str
     mean: float
     interval: tuple[float, float]
-    interval_over: str
     by_seed: tuple[float, ...]
     baseline: bool
 
@@ -66,10 +65,8 @@ def draw(table: Compared, shown: list[Panel], path: Path) -> None:
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         _draw_panel(axes, panel)
-    over = "seeds (Student's t)" if shown[0].marks[0].interval_over == "seeds" else "test rows (bootstrap)"
-    figure.suptitle(
-        f"{table.rows:,} test rows; budget: {table.budget}; 95 % intervals over {over}", color=_INK, fontsize=11
-    )
+    told = "mean with 95 % bootstrap interval over rows; small dots: single seeds"
+    figure.suptitle(f"{table.rows:,} test rows; {table.budget}\n{told}", color=_INK, fontsize=10)
     # No version and no date in the file.
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
@@ -79,8 +76,7 @@ def _mark(member: ComparedMember, metric: str, baseline: str) -> Mark:
     return Mark(
         label=member.label,
         mean=score.mean,
-        interval=score.seed_interval or score.row_interval,
-        interval_over="rows" if score.seed_interval is None else "seeds",
+        interval=score.row_interval,
         by_seed=score.by_seed,
         baseline=member.label == baseline,
     )

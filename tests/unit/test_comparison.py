@@ -172,7 +172,7 @@ def test_the_command_seals_table_and_figure_and_tells_the_table(tmp_path: Path) 
     shown = json.loads((tmp_path / "out/table/figure.json").read_text())["panels"]
     assert [panel["metric"] for panel in shown] == list(METRICS)
     assert [mark["label"] for mark in shown[0]["marks"]] == ["kld", "cpd"]
-    assert shown[0]["marks"][0]["interval_over"] == "seeds"
+    assert shown[0]["marks"][0]["interval"] == kld["scores"]["exact_match"]["row_interval"]
     picture = (tmp_path / "out/table/figure.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert carried_out(tmp_path / "table.json", tmp_path / "again")[0] == 0
