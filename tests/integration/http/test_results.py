@@ -13,6 +13,7 @@ PROFILE: dict[str, Any] = {
     "difficulty": "ce_mean",
     "samples": 3,
     "unscored": 0,
+    "descending": False,
     "mean": 2.0,
     "k": [1, 2, 3],
     "cumulative": [1.0, 1.5, 2.0],
