@@ -117,7 +117,8 @@ def test_a_job_shows_its_scores_where_it_is_listed_and_where_it_is_read(api: Api
 
 def sample(number: int) -> dict[str, Any]:
     text = "“ü”\u2028" * number
-    answer = {"text": text, "exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "finish_reason": "eos", "tokens": number}
+    scores = {"exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "supervised": 3}
+    answer = {"text": text, **scores, "finish_reason": "eos", "tokens": number}
     asked = {"prompt": "p\nq", "instruction": "p", "input": "q", "reference": "r"}
     return {"row": f"row-{number}"} | asked | {"answers": {"student": answer}}
 
