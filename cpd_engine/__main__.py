@@ -1,7 +1,6 @@
-"""`python -m cpd_engine`: run, estimate, evaluate, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, evaluate, table, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
 
-Exit codes of `run`, `estimate` and `evaluate`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a
-crash.
+Exit codes of the first four: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _estimate(arguments)
     if arguments.command == "evaluate":
         return _evaluate(arguments)
+    if arguments.command == "table":
+        return _table(arguments)
     try:
         match arguments.command:
             case "plan":
@@ -141,6 +143,23 @@ def _estimate(arguments: argparse.Namespace) -> int:
         config = read_spec(arguments.spec)
     except EngineError as error:
         return _refused(error, emit)
+    return _ended(work, world=1)
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    stream = _event_stream(arguments.events_fd)
+
+    def emit(event: Event) -> None:
+        stream.write(to_json(event) + "\n")
+        stream.flush()
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        from cpd_engine.stages.tabling import make_table
+
+        make_table(arguments.spec, out=arguments.out, emit=emit, should_stop=should_stop, clock=time.monotonic)
+
     return _ended(work, world=1)
 
 

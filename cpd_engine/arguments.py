@@ -19,6 +19,10 @@ def parser() -> argparse.ArgumentParser:
     estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
     for command in (run, estimate):
         options.add(command)
+    table = commands.add_parser("table", help="compare the finished runs that a JSON spec names")
+    table.add_argument("spec", type=Path)
+    table.add_argument("--out", type=Path, required=True, help="where `table` is sealed, with its figure")
+    options.add_heard(table)
 
     plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
     plan.add_argument("spec", type=Path)

@@ -60,6 +60,8 @@ Preset = Literal[
     "sft",
 ]
 Metric = Literal["rouge_l", "exact_match", "ce"]
+# The students that are trained beside the distilled one: by cross-entropy alone, and by plain KL(teacher || student).
+Baseline = Literal["sft", "kld"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _LOCAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}){0,3}")
@@ -446,9 +448,16 @@ class EvaluationSpec(Frozen):
     validation_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 200
     every_epochs: PositiveInt = 1
     test_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    baselines: Annotated[tuple[Literal["sft"], ...], Field(strict=False, max_length=1)] = ()
+    baselines: Annotated[tuple[Baseline, ...], Field(strict=False, max_length=2)] = ()
     generation: GenerationSpec = GenerationSpec()
     suites: Suites = ()
+
+    @field_validator("baselines")
+    @classmethod
+    def _each_once(cls, value: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("name each baseline once")
+        return value
 
     @model_validator(mode="after")
     def _suites_are_told_apart(self) -> EvaluationSpec:
@@ -532,6 +541,9 @@ class RunConfig(Frozen):
     max_length: Annotated[int, Field(ge=8, le=1_048_576)] = 512
     overlong: Literal["drop", "truncate_response"] = "drop"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    # What the student's training leaves to chance (order of batches, dropout, LoRA's first weights), its twins' too; None: `seed`, which
+    # stays with splits, rows that are scored and the tuned teacher. So seeds are compared on the same rows under the same teacher.
+    student_seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     resources: ResourceSpec = ResourceSpec()

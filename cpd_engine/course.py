@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpd_engine import schedules
-from cpd_engine.config import MixingSpec, OptimizerSpec
+from cpd_engine.config import Baseline, MixingSpec, OptimizerSpec
 from cpd_engine.data.batches import epoch_batches
 from cpd_engine.data.encode import Sample
 from cpd_engine.events import EpochPlan, Trained
 from cpd_engine.objective import Objective
+from cpd_engine.presets import PRESETS
 from cpd_engine.repro import derived_seed
 
 _UNMIXED = MixingSpec(kind="fixed", value=0.0)
@@ -137,8 +138,26 @@ class Course:
         return list(accumulate(epoch.iterations for epoch in self.epochs))
 
 
-def plain_epochs(samples: int, batch_size: int, total_steps: int) -> tuple[EpochPlan, ...]:
-    """Epochs of cross-entropy over all samples until `total_steps` are done, the last one cut short where it must be."""
+def twin_of(student: Course, kind: Baseline) -> Course:
+    """Cross-entropy alone, or with off-policy KL(teacher || student) at τ = 1 (A.4.3), over all samples, with the student's number
+    of steps, learning rates and moments of validation.
+    """
+    alpha = PRESETS[kind]["alpha"]
+    return Course(
+        trained=kind,
+        samples=student.samples,
+        order=student.order,
+        epochs=plain_epochs(len(student.order), student.optimizer.batch_size, student.total_steps, alpha=alpha),
+        repeat=1,
+        optimizer=student.optimizer,
+        method=Method(divergence=kind),
+        evaluations=student.evaluations,
+        seed=student.seed,
+    )
+
+
+def plain_epochs(samples: int, batch_size: int, total_steps: int, *, alpha: float = 1.0) -> tuple[EpochPlan, ...]:
+    """Epochs at τ = 1 over all samples until `total_steps` are done, the last one cut short where it must be."""
     whole = -(-samples // batch_size)
     return tuple(
         EpochPlan(
@@ -149,7 +168,7 @@ def plain_epochs(samples: int, batch_size: int, total_steps: int) -> tuple[Epoch
             visits=min(samples, (total_steps - index * whole) * batch_size),
             temperature=1.0,
             mixing=0.0,
-            alpha=1.0,
+            alpha=alpha,
             dead=False,
         )
         for index in range(-(-total_steps // whole))

@@ -65,6 +65,12 @@ class NothingToLearn(EngineError):
     code = "no_gradient"
 
 
+class NothingToCompare(EngineError):
+    """No run of a comparison has finished, or those that have scored no test row in common."""
+
+    code = "nothing_to_compare"
+
+
 class Diverged(EngineError):
     """The loss or a gradient stopped being finite."""
 

@@ -148,7 +148,8 @@ def keeps_states(config: RunConfig) -> bool:
         samples=planned.samples,
         distils=config.divergence != "sft",
     )
-    passes = config.own_share * visits + (config.difficulty in BY_TEACHER)
+    visits = config.own_share * visits + savings.twin_visits(planned, config.evaluation.baselines)
+    passes = visits + (config.difficulty in BY_TEACHER)
     asked = config.teacher.cache
     always = asked != "auto" or config.teacher.top_k is not None
     return asked != "off" and passes > 0 and (always or passes >= savings.WORTHWHILE)
@@ -167,7 +168,9 @@ def _cache(config: RunConfig, planned: Planned, teacher: Shape, response_charact
         hidden=teacher.hidden,
         dtype_bytes=_frozen_bytes(config),
         top_k=config.teacher.top_k,
-        temperatures=len(set(schedule(config).temperatures)),
+        temperatures=len(
+            {*schedule(config).temperatures, *(1.0 for twin in config.evaluation.baselines if twin == "kld")}
+        ),
     )
     return round(supervised * record)
 
@@ -212,8 +215,8 @@ def disk_bytes(config: RunConfig, *, teacher_parameters: int, student_parameters
 def _work(config: RunConfig, planned: Planned, teacher: Shape, student: Shape, per_row: float, kept: bool) -> float:
     """Operations of scoring and training."""
     visits = planned.total_iterations * planned.batch_size
-    twins = len(config.evaluation.baselines)
-    work = visits * (step_flops(teacher, student, kept=kept) + twins * TRAINING_FLOPS * student.parameters)
+    twins = [step_flops(teacher, student, kept=kept or twin == "sft") for twin in config.evaluation.baselines]
+    work = visits * (step_flops(teacher, student, kept=kept) + sum(twins))
     scored = student.parameters + teacher.parameters * (kept + (config.difficulty in BY_TEACHER))
     work += planned.samples * FORWARD_FLOPS * scored
     if config.teacher_sft is not None:

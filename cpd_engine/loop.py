@@ -1,4 +1,4 @@
-"""The training loop: one for the teacher's own fine-tuning, the student, and its CE-only twin."""
+"""The training loop: one for the teacher's own fine-tuning, the student, and its twins."""
 
 from __future__ import annotations
 
@@ -80,14 +80,15 @@ class Pace:
         """Count from now on: what went before was no training."""
         self._last = self._clock()
 
-    def step(self, step: int, tokens: int) -> tuple[float, float]:
-        """Tokens per second and the seconds left, after finishing `step` with its tokens."""
+    def step(self, step: int, tokens: int) -> tuple[float, float, float]:
+        """Tokens per second, what the step took and the seconds left, after finishing `step` with its tokens."""
         now = self._clock()
-        self._marks.append((max(now - self._last, 1e-9), tokens))
+        took_s = max(now - self._last, 1e-9)
+        self._marks.append((took_s, tokens))
         self._last = now
         spent = sum(duration for duration, _ in self._marks)
         rate = sum(count for _, count in self._marks) / spent
-        return rate, (self._total - step) * spent / len(self._marks)
+        return rate, took_s, (self._total - step) * spent / len(self._marks)
 
 
 def _answered(policy: OnPolicy | None, turn: Turn, step: int, pace: Pace) -> Turn:
@@ -134,7 +135,7 @@ def _epoch_started(course: Course, turn: Turn) -> EpochStarted:
 
 
 def _measured(course: Course, turn: Turn, step: int, found: StepValues, pace: Pace, runtime: Runtime) -> Measured:
-    tokens_per_s, eta_s = pace.step(step, found.processed_tokens)
+    tokens_per_s, step_s, eta_s = pace.step(step, found.processed_tokens)
     return Measured(
         trained=course.trained,
         step=step,
@@ -151,11 +152,13 @@ def _measured(course: Course, turn: Turn, step: int, found: StepValues, pace: Pa
             "mixing": turn.objective.mixing,
             "alpha": turn.objective.alpha,
             "tokens": float(found.tokens),
+            "processed_tokens": float(found.processed_tokens),
             **(
                 {"student_tokens": student_tokens} if (student_tokens := float(found.tokens - found.own_tokens)) else {}
             ),
         },
         tokens_per_s=tokens_per_s,
+        step_s=step_s,
         eta_s=eta_s,
         memory_bytes=runtime.memory_bytes(),
     )

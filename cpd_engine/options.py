@@ -41,6 +41,11 @@ def add_allowed(command: argparse.ArgumentParser) -> None:
     command.add_argument("--judge-prompt-price", type=float, metavar="X", help="per million tokens")
     command.add_argument("--judge-completion-price", type=float, metavar="X")
     command.add_argument("--judge-concurrency", type=int, default=4, metavar="N", help="questions at once")
+    add_heard(command)
+
+
+def add_heard(command: argparse.ArgumentParser) -> None:
+    """How a command that tells events is heard, and that it goes down with whoever started it."""
     command.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
     command.add_argument("--watchdog", action="store_true", help="die when stdin ends")
 

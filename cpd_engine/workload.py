@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpd_engine.config import RunConfig, StudentFromTeacher
+from cpd_engine.config import Baseline, RunConfig, StudentFromTeacher
 from cpd_engine.difficulty import needs_answers, needs_teacher
 from cpd_engine.events import Phase, Planned
 from cpd_engine.facts import Facts, Questions
@@ -130,22 +130,28 @@ def _profiling(config: RunConfig, facts: Facts) -> Iterator[Task]:
 
 
 def _training(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:
-    steps = student_steps(config, planned, facts)
-    if "distil" in steps:
-        yield _loading("train", "load_teacher")
-    elif "distil_kept" in steps and not facts.found and not needs_teacher(config.difficulty or "ce_mean"):
+    trainings = [
+        student_steps(config, planned, facts),
+        *(_twin_steps(twin, planned, facts) for twin in config.evaluation.baselines),
+    ]
+    asked = any("distil_kept" in steps for steps in trainings)
+    if asked and not facts.found and not needs_teacher(config.difficulty or "ce_mean"):
         yield from _asking("train", facts)
-    for kind, amount in steps.items():
-        yield Task(phase="train", kind=kind, amount=amount)
-    yield from _writing(config, planned, facts)
-    yield from _beside_the_steps(config, planned, facts)
-    for _ in config.evaluation.baselines:
-        whole = facts.train.whole(0.0)
-        # The twin goes through all samples, whatever the subsets were, for as many steps.
-        share = planned.total_iterations * planned.batch_size / len(facts.train.tokens)
-        amount = Amount(pieces=planned.total_iterations, units=share * whole.units, others=share * whole.others)
-        yield Task(phase="train", kind="plain", amount=amount)
+    for steps in trainings:
+        if "distil" in steps:
+            yield _loading("train", "load_teacher")
+        for kind, amount in steps.items():
+            yield Task(phase="train", kind=kind, amount=amount)
         yield from _beside_the_steps(config, planned, facts)
+    yield from _writing(config, planned, facts)
+
+
+def _twin_steps(twin: Baseline, planned: Planned, facts: Facts) -> dict[Kind, Amount]:
+    """A twin goes through all samples, whatever the subsets were, for as many steps."""
+    kind: Kind = "plain" if twin == "sft" else "distil_kept" if facts.kept else "distil"
+    whole = facts.train.whole(0.0)
+    share = planned.total_iterations * planned.batch_size / len(facts.train.tokens)
+    return {kind: Amount(pieces=planned.total_iterations, units=share * whole.units, others=share * whole.others)}
 
 
 def _writing(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:

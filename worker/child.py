@@ -30,7 +30,7 @@ class EngineCommand:
     """What to start. `program` is usually `python -m cpd_engine`."""
 
     program: tuple[str, ...]
-    verb: Literal["run", "estimate"] = "run"
+    verb: Literal["run", "estimate", "table"] = "run"
     spec: Path
     out: Path
     datasets: Mapping[str, Path]

@@ -25,6 +25,7 @@ from cpd_engine.models.lora import attach_lora
 from cpd_engine.models.prune import decoder_layers, drop_layers
 from cpd_engine.objective import Objective
 from cpd_engine.plan import plan, schedule
+from cpd_engine.presets import PRESETS
 from cpd_engine.scoring import cross_entropies
 from cpd_engine.stages.answering import time_answers, time_decoding
 from cpd_engine.stages.context import Run
@@ -43,6 +44,8 @@ _SCORED = (8, 8, 48, 16)
 _EPOCH = EpochPlan(
     epoch=1, subset_size=1, target=None, iterations=1, visits=1, temperature=1.0, mixing=0.0, alpha=1.0, dead=False
 )
+# What the twin that distils learns by, where the student does not distil.
+_KLD = Objective(divergence="kld", alpha=PRESETS["kld"]["alpha"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +185,14 @@ class _Probe:
         """Time the student's steps and the sealing of what they move; the bytes of that."""
         course, spec = schedule(self._config), self._config.optimizer
         batches = self._telling(spec)
-        teacher = self._teacher(batches) if any(course.distils) else None
+        twins = self._config.evaluation.baselines
+        teacher = self._teacher(batches) if any(course.distils) or "kld" in twins else None
         learner = self._learner("load_student", self._load_student, spec)
         if teacher is not None:
             kind: Kind = "distil_kept" if self._spares_body else "distil"
-            self._step(kind, learner, batches, self._objective(course.distils.index(True)), teacher)
-        if self._config.evaluation.baselines or not all(course.distils):
+            objective = self._objective(course.distils.index(True)) if any(course.distils) else _KLD
+            self._step(kind, learner, batches, objective, teacher)
+        if "sft" in twins or not all(course.distils):
             self._step("plain", learner, batches, Objective(), None)
         return time_sealing(self._run.out, self._watch, learner.weights())
 

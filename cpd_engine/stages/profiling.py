@@ -20,11 +20,11 @@ from cpd_engine.models.load import load, save
 from cpd_engine.models.prune import block_influence, drop_layers, least_influential
 from cpd_engine.profile import DifficultyProfile
 from cpd_engine.repro import numpy_generator
-from cpd_engine.scoring import CrossEntropies, cross_entropies
-from cpd_engine.stages.attempting import attempted_rouge_l
+from cpd_engine.scoring import CrossEntropies
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.figure import draw_profile
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.scored import student_attempts, student_scores
 from cpd_engine.stages.teaching import Teaching
 
 # In the order of the training samples: id, score and what it was made of.
@@ -73,10 +73,10 @@ def _seal_cut(run: Run, prepared: Prepared, teacher: Path) -> None:
 def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: Path) -> Profiled:
     """Score every training sample once, sort, and plan the run. Reported again by every process, as it costs nothing."""
     if not run.stands("profile"):
-        by_student = _score(run, prepared, student, "difficulty by the untrained student")
+        by_student = student_scores(run, prepared, student)
         kind = run.config.difficulty or "ce_mean"
         by_teacher = teaching.cross_entropies(student) if difficulty.needs_teacher(kind) else None
-        by_answers = attempted_rouge_l(run, prepared, student) if difficulty.needs_answers(kind) else None
+        by_answers = student_attempts(run, prepared, student) if difficulty.needs_answers(kind) else None
         seal_scores(run, prepared, by_student, by_teacher, by_answers)
     kept = run.out / "profile" / SCORES
     scores = read_column(kept, "score")
@@ -146,17 +146,6 @@ def seal_scores(
             checkpoint.write_json(draft / "profile.json", asdict(ready))
             draw_profile(ready, draft / "profile.png")
     run.fleet.wait()
-
-
-def _score(run: Run, prepared: Prepared, path: Path, label: str) -> CrossEntropies:
-    decoder = load(path, dtype=torch.float32, device=run.runtime.device)
-    return cross_entropies(
-        decoder,
-        prepared.samples,
-        runtime=run.runtime,
-        entropies=run.config.difficulty == "entropy",
-        on_progress=run.progress("profile", label),
-    )
 
 
 def _ready(run: Run, prepared: Prepared, found: _Found) -> ProfileReady:

@@ -183,13 +183,16 @@ class Teaching:
             return HiddenRecords(width=_width(self._path), dtype=dtype)
         course = plan.schedule(config)
         used = {tau for tau, asks in zip(course.temperatures, course.distils, strict=True) if asks}
+        used |= {1.0} if "kld" in config.evaluation.baselines else set()
         # One id at least is left for the rest, of which a mass of 0 has no logarithm.
         return TopKRecords(k=min(config.teacher.top_k, self._vocabulary - 1), temperatures=tuple(sorted(used)))
 
     def _passes(self, planned: Planned) -> float:
         """Of the teacher's body over a sample in this job, without kept states: where the data respond, which is all they can spare."""
         config = self._run.config
-        return difficulty.needs_teacher(config.difficulty or "ce_mean") + config.own_share * self._visits(planned)
+        scoring = difficulty.needs_teacher(config.difficulty or "ce_mean")
+        twins = savings.twin_visits(planned, config.evaluation.baselines)
+        return scoring + twins + config.own_share * self._visits(planned)
 
     def _text_passes(self, planned: Planned) -> float:
         """Those over the student's own text."""
@@ -204,7 +207,8 @@ class Teaching:
         weights = [_weights(path, self._vocabulary) for path in (self._path, student)]
         if weights[0] is None or weights[1] is None:
             return None
-        visited = sum(epoch.visits for epoch in planned.epochs)
+        twins = len(self._run.config.evaluation.baselines) * planned.total_iterations * planned.batch_size
+        visited = sum(epoch.visits for epoch in planned.epochs) + twins
         return savings.operations_ratio(
             supervised_fraction=question.layout.tokens / int(lengths(question.samples).sum()),
             teacher=weights[0],

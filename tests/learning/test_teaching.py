@@ -183,7 +183,7 @@ def test_a_disk_that_fills_up_under_the_states_moves_them_to_memory(tmp_path: Pa
     assert "now: memory" in warned["message"]
     assert set(ran.bodies) == {0}
     assert ran.losses == Ran(config, tmp_path / "whole", Inputs(state_cache=tmp_path / "other")).losses
-    assert not [path for path in (tmp_path / "states").iterdir() if path.is_dir() and "answers" not in path.name]
+    assert not [path for path in (tmp_path / "states").iterdir() if path.is_dir() and "-" not in path.name]
 
 
 def test_a_cap_too_small_and_a_folder_that_cannot_be_used_end_no_job(tmp_path: Path) -> None:

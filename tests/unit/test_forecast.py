@@ -182,6 +182,7 @@ def test_kept_states_take_a_hidden_state_a_supervised_token_and_spare_the_teache
         ({"epochs": 2}, True),
         ({"epochs": 1, "subset_repeat": 2}, True),
         ({"preset": "sft"}, False),
+        ({"preset": "sft", "evaluation": {"baselines": ["kld"]}}, True),
     ],
 )
 def test_states_are_kept_where_samples_are_met_again_under_the_teacher(changes: dict[str, Any], kept: bool) -> None:

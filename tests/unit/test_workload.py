@@ -106,6 +106,19 @@ def test_a_twin_takes_as_many_plain_steps_over_all_samples_and_is_answered_for_a
     assert answers == 4
 
 
+def test_the_twin_that_distils_costs_the_teacher_or_its_states() -> None:
+    plain = config(preset="sft")
+    twins = plain.model_copy(update={"evaluation": plain.evaluation.model_copy(update={"baselines": ("kld", "sft")})})
+    steps = amount(counted(twins), "train", "distil")
+    assert (steps.pieces, steps.units) == (20, 2 * 5050)
+    assert amount(counted(twins), "train", "load_teacher").pieces == 1
+    assert amount(counted(twins), "train", "plain").pieces == 2 * 20
+    kept = counted(twins, replace(FACTS, kept=True))
+    assert amount(kept, "train", "distil_kept").pieces == 20
+    assert amount(kept, "train", "teach").units == 5050
+    assert amount(counted(plain, replace(FACTS, kept=True)), "train", "teach") == Amount()
+
+
 def test_answers_are_as_long_as_references_or_as_the_model_was_heard_to_say_and_never_too_long() -> None:
     work = counted(config())
     assert amount(work, "evaluate", "answer_teacher").pieces == 4
