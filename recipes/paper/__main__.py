@@ -15,7 +15,6 @@ from recipes.paper.experiments import (
     HERE,
     SPLITS,
     UnknownExperiment,
-    Waits,
     comparison,
     experiment,
     experiments,
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
             case _:
                 README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
-    except (UnknownExperiment, Waits, EngineError, OSError) as error:
+    except (UnknownExperiment, EngineError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
@@ -61,8 +60,7 @@ def _list() -> None:
     for one in experiments().values():
         print(f"{one.name}: {one.paper}; over {one.base}.yaml")
         for label in one.labels():
-            reason = one.waiting.get(label.partition("@")[0])
-            print(f"    {label}" + (f"  (waits for {reason})" if reason else ""))
+            print(f"    {label}")
 
 
 def _show(given: argparse.Namespace) -> None:
@@ -70,8 +68,6 @@ def _show(given: argparse.Namespace) -> None:
     if given.comparison:
         spec = comparison(asked, given.label)
         spec["base"] = placed(spec["base"], Path.cwd(), uploaded)
-        for label, reason in asked.waiting.items():
-            sys.stderr.write(f"left out: {label}, which waits for {reason}\n")
     elif given.label is None:
         raise UnknownExperiment(f"name one of {', '.join(asked.labels())}, or ask for --comparison")
     else:

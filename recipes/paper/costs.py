@@ -114,15 +114,13 @@ def _experiments() -> str:
 
 
 def _row(one: Experiment) -> tuple[str, ...]:
-    labels, waiting = list(one.labels()), len(one.waiting) * max(1, len(one.apart))
-    jobs = f"{len(labels)}" + (f", {waiting} waiting" if waiting else "")
-    shown = labels[-1] if labels[-1].partition("@")[0] not in one.waiting else labels[0]
+    labels = list(one.labels())
     return (
         one.paper,
         f"`{one.name}`",
         f"[{one.base}]({one.base}.yaml)",
-        jobs,
-        f"`python -m recipes.paper show {one.name} {shown}`",
+        str(len(labels)),
+        f"`python -m recipes.paper show {one.name} {labels[-1]}`",
     )
 
 

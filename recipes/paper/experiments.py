@@ -14,7 +14,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from cpd_engine.config import RunConfig
-from recipes.paper.pending import PENDING, SUITES
 
 HERE = Path(__file__).parent
 # What a comparison takes as a label.
@@ -28,10 +27,6 @@ Found = TypeVar("Found")
 
 class UnknownExperiment(LookupError):
     """No such experiment, member or variation; the message lists those there are."""
-
-
-class Waits(LookupError):
-    """The engine does not know yet what this member sets; the message says what."""
 
 
 class Variation(BaseModel):
@@ -64,11 +59,6 @@ class Experiment(BaseModel):
             raise ValueError(f"{self.name}: the baseline {self.baseline!r} is none of its members")
         return self
 
-    @property
-    def waiting(self) -> Mapping[str, str]:
-        """The members that the engine cannot run yet, and what each waits for."""
-        return PENDING.get(self.name, {})
-
     def labels(self) -> Iterator[str]:
         """Of every job: LABEL, or LABEL@VARIATION where variations are kept apart."""
         for variation in self.apart or (None,):
@@ -82,13 +72,8 @@ def bases() -> tuple[str, ...]:
 
 
 def recipe(base: str) -> dict[str, Any]:
-    """A recipe as it stands, its paths relative to this folder, with its suites where jobs may name them."""
+    """A recipe with its benchmarks, its paths relative to this folder."""
     spec: dict[str, Any] = _read(f"{base}.yaml")
-    return with_suites(spec, base) if SUITES else spec
-
-
-def with_suites(spec: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The spec with the benchmarks of its recipe."""
     return merged(spec, {"evaluation": {"suites": _read("suites.yaml")[base]}})
 
 
@@ -105,11 +90,9 @@ def experiment(name: str) -> Experiment:
 
 
 def job(asked: Experiment, label: str) -> dict[str, Any]:
-    """The job spec of one member. Raises UnknownExperiment and Waits."""
+    """The job spec of one member. Raises UnknownExperiment."""
     named, _, apart = label.partition("@")
     member = _named(named, {one.label: one for one in asked.members}, f"member of {asked.name}")
-    if named in asked.waiting:
-        raise Waits(f"{asked.name} {label} waits for {asked.waiting[named]}")
     spec = merged(_base(asked, apart or None), member.set)
     return {
         **spec,
@@ -119,20 +102,19 @@ def job(asked: Experiment, label: str) -> dict[str, Any]:
 
 
 def comparison(asked: Experiment, apart: str | None = None) -> dict[str, Any]:
-    """A comparison's spec: what can be run of the experiment, and as many steps for each as the baseline's epochs over all samples take.
+    """A comparison's spec: all members of the experiment, and as many steps for each as the baseline's epochs over all samples take.
 
     Raises UnknownExperiment.
     """
     base = _base(asked, apart)
     base.pop("name", None)
-    members = [one for one in asked.members if one.label not in asked.waiting]
-    baseline = next(one for one in members if one.label == asked.baseline)
+    baseline = next(one for one in asked.members if one.label == asked.baseline)
     epochs = RunConfig.model_validate_json(json.dumps(merged(base, baseline.set))).resolved().epochs
     return {
         "name": asked.name if apart is None else f"{asked.name}: {apart}",
         "metadata": {"paper": asked.paper},
         "base": base,
-        "members": [{"label": one.label, "set": one.set} for one in members],
+        "members": [{"label": one.label, "set": one.set} for one in asked.members],
         "baseline": asked.baseline,
         "seeds": [0],
         "budget": {"unit": "steps", "epochs": float(epochs or 1)},

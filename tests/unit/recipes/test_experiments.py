@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from recipes.paper.experiments import (
     HERE,
     Experiment,
     UnknownExperiment,
-    Waits,
     bases,
     comparison,
     experiment,
@@ -31,9 +29,7 @@ from recipes.paper.experiments import (
     merged,
     placed,
     recipe,
-    with_suites,
 )
-from recipes.paper.pending import PENDING, SUITES
 
 ALL = experiments()
 # What all members of a comparison share or have decided for them.
@@ -51,10 +47,6 @@ def validates(spec: dict[str, Any]) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def runnable(one: Experiment) -> Iterator[str]:
-    return (label for label in one.labels() if label.partition("@")[0] not in one.waiting)
 
 
 @pytest.mark.parametrize("base", bases())
@@ -95,41 +87,9 @@ def test_no_commit_is_made_up(base: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_every_job_of_an_experiment_is_one_that_the_service_takes(name: str) -> None:
     one = experiment(name)
-    for label in runnable(one):
+    for label in one.labels():
         config = resolved(job(one, label))
         assert plan(config, samples=text_of(config).rows).planned.total_iterations > 0, label
-
-
-def test_what_waits_is_exactly_what_does_not_validate_yet() -> None:
-    refused = {
-        name: {
-            member.label
-            for apart in variations(one)
-            for member in one.members
-            if not validates(merged(comparison(one, apart)["base"], member.set))
-        }
-        for name, one in ALL.items()
-    }
-
-    assert {name: labels for name, labels in refused.items() if labels} == {
-        name: set(labels) for name, labels in PENDING.items()
-    }
-
-
-@pytest.mark.parametrize("base", bases())
-def test_the_suites_are_carried_once_a_job_may_name_them(base: str) -> None:
-    spec = yaml.safe_load((HERE / f"{base}.yaml").read_text())
-
-    assert validates(with_suites(spec, base)) is SUITES
-    assert ("suites" in recipe(base)["evaluation"]) is SUITES
-
-
-def test_a_job_that_waits_says_for_what() -> None:
-    for name, labels in PENDING.items():
-        one = experiment(name)
-        for label in (label for label in one.labels() if label.partition("@")[0] in labels):
-            with pytest.raises(Waits, match=labels[label.partition("@")[0]]):
-                job(one, label)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -139,7 +99,7 @@ def test_a_comparison_holds_the_same_jobs(name: str) -> None:
         spec = comparison(one, apart)
         labels = [member["label"] for member in spec["members"]]
         assert set(spec) == {"name", "metadata", "base", "members", "baseline", "seeds", "budget"}
-        assert labels == [member.label for member in one.members if member.label not in one.waiting]
+        assert labels == [member.label for member in one.members]
         assert spec["baseline"] in labels
         BudgetSpec.model_validate(spec["budget"])
         for member in spec["members"]:
@@ -169,10 +129,9 @@ def test_a_low_resource_job_takes_its_share_of_the_rows(share: int) -> None:
 
 
 def test_the_preset_of_a_method_is_what_is_run() -> None:
-    named = {label: job(experiment("methods"), label)["preset"] for label in runnable(experiment("methods"))}
-    waiting = {label.removeprefix("preset ") for label in experiment("methods").waiting.values()}
+    named = {label: job(experiment("methods"), label)["preset"] for label in experiment("methods").labels()}
 
-    assert set(named.values()) | waiting == set(PRESETS) | waiting
+    assert set(named.values()) == set(PRESETS)
     assert len(set(named.values())) == len(named)
 
 
@@ -199,7 +158,7 @@ def test_a_comparison_is_printed_with_uploaded_data_in_the_place_of_files(capsys
 
 
 def test_the_files_of_suites_are_seen_from_there_too(tmp_path: Path) -> None:
-    spec = with_suites(yaml.safe_load((HERE / "gpt2-0.1b.yaml").read_text()), "gpt2-0.1b")
+    spec = recipe("gpt2-0.1b")
     seen = placed(spec, tmp_path, {})["evaluation"]["suites"]
 
     assert [(tmp_path / suite["data"]).resolve().parent.name for suite in seen] == [suite["task"] for suite in seen]
@@ -228,7 +187,6 @@ def test_the_list_names_every_job(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     told = capsys.readouterr().out
 
-    assert "    GKD  (waits for " in told or not PENDING
     assert sum(line.startswith("    ") for line in told.splitlines()) == sum(
         len(list(one.labels())) for one in ALL.values()
     )
