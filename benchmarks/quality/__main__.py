@@ -17,6 +17,7 @@ from benchmarks.quality.families import FAMILIES, Family
 from benchmarks.quality.ledger import Ledger, Unit
 from benchmarks.quality.materials import models, rows
 from benchmarks.quality.methods import SHORT, SYSTEMS
+from benchmarks.quality.report import tables
 from benchmarks.quality.study import carry_out
 from benchmarks.quality.unit import Place, execute
 
@@ -29,6 +30,9 @@ def main() -> int:
     arguments = _parser().parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(arguments.records)
+    if arguments.report:
+        print(tables(ledger, arguments.report))
+        return 0
     methods = arguments.methods or (SHORT if arguments.short else tuple(SYSTEMS))
     for name in arguments.families or FAMILIES:
         family = FAMILIES[name]
@@ -89,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="the main methods only, and no ablations")
     parser.add_argument("--families", nargs="*", choices=[*FAMILIES])
     parser.add_argument("--methods", nargs="*", choices=[*SYSTEMS])
+    parser.add_argument("--report", metavar="METHOD", help="print the tables, with this method held against the others")
     parser.add_argument("--seeds", type=int, help="at most so many seeds of each family")
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--work", type=Path, default=Path("build/quality"))
