@@ -13,7 +13,11 @@ from api.terminal.figures import count, duration, moment, number, p_value
 from api.terminal.tables import METRICS, STATE_STYLES, whole
 from cpd_engine.events import Compared, ComparedMember, MemberScore
 
-_ENDS = {"teacher": "teacher", "untouched": "untouched student"}
+_HOW = (
+    "Two 95 % intervals of the mean: ± Student's t over the seeds, and a bootstrap over the test rows. Differences are paired by row, "
+    "each row averaged over the seeds; p by Wilcoxon signed rank, adjusted by Holm for all members."
+)
+_ENDS = {"teacher": "teacher", "untouched": "untouched"}
 
 
 def comparisons(found: Iterable[ComparisonLine]) -> Table:
@@ -105,7 +109,7 @@ def table(made: Compared) -> RenderableType:
     parts: list[RenderableType] = [
         _metric(made, scored, name, heading, digits) for name, heading, digits in METRICS if scored
     ]
-    parts.append(_costs(made))
+    parts += [Text(_HOW, style="dim"), _costs(made)]
     for member in made.members:
         if member.failures:
             whole_number = len(member.failures) + len(member.seeds)
@@ -118,12 +122,10 @@ def table(made: Compared) -> RenderableType:
 
 
 def _metric(made: Compared, scored: list[ComparedMember], metric: str, heading: str, digits: int) -> Table:
-    table = Table(
-        title=f"{heading}: mean ± 95 % over seeds, on {count(made.rows)} test rows; − {made.baseline}",
-        title_justify="left",
-    )
+    title = f"{heading} on {count(made.rows)} test rows"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("member")
-    for name in ("mean", "95 % over rows", "difference", "p (Holm)", "gap closed"):
+    for name in ("mean ± seeds", "over rows", "− baseline", "p (Holm)", "gap closed"):
         table.add_column(name, justify="right", no_wrap=True)
     for member in scored:
         score, against = member.scores[metric], member.against.get(metric)
@@ -155,7 +157,12 @@ def _with_seeds(score: MemberScore, digits: int) -> str:
 
 
 def _costs(made: Compared) -> Table:
-    table = Table(title=f"What a run took, on average; budget: {made.budget}", title_justify="left")
+    table = Table(
+        title=f"What a run took, on average; budget: {made.budget}",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
     table.add_column("member")
     for name in ("seeds", "steps", "supervised tokens", "training s", "on a worker s"):
         table.add_column(name, justify="right")
