@@ -24,12 +24,14 @@ from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
 Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step", "dakd"]
-Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion", "answer", "tests"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
 MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step", "adaptive"]
 # Those for which the student has to answer every training prompt.
-BY_ANSWERS = frozenset({"rouge_l", "rank_fusion"})
+BY_ANSWERS = frozenset({"rouge_l", "rank_fusion", "answer", "tests"})
+# Of these, those that know right and wrong only, so that the student's cross-entropy orders what they leave equal.
+BY_GRADES = frozenset({"answer", "tests"})
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
 CONSTANTS: dict[str, tuple[str, ...]] = {
     "jsd": ("beta",),
