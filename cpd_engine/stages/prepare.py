@@ -30,6 +30,7 @@ from cpd_engine.repro import numpy_generator
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.encoding import Stored, encode_rows
 from cpd_engine.stages.failing import require_allowed, require_gradable
+from cpd_engine.stages.judging import require_judge
 from cpd_engine.stages.questions import seal_questions
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -59,6 +60,7 @@ class Prepared:
 def prepare(run: Run) -> Prepared:
     """Raises every refusal that data, models and settings can earn, before anything is spent on them."""
     require_allowed(run.config, run.inputs)
+    require_judge(run.config, run.inputs)
     with run.once("prepared") as mine, run.fleet.apart():
         if mine:
             seal_rows(run)
