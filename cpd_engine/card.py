@@ -22,7 +22,7 @@ from cpd_engine.config import (
     TinyModel,
 )
 from cpd_engine.events import Planned, Reported
-from cpd_engine.scoreboard import scores, suites
+from cpd_engine.scoreboard import judged, scores, suites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,7 @@ def render_card(card: Card) -> str:
         _introduction(card),
         scores(card.reported),
         *suites(card.reported.suites),
+        *judged(card.reported.judged),
         _use(card.config),
         _method(card),
         _data(card),

@@ -24,12 +24,14 @@ from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
 Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step", "dakd"]
-Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion", "answer", "tests"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
 MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step", "adaptive"]
 # Those for which the student has to answer every training prompt.
-BY_ANSWERS = frozenset({"rouge_l", "rank_fusion"})
+BY_ANSWERS = frozenset({"rouge_l", "rank_fusion", "answer", "tests"})
+# Of these, those that know right and wrong only, so that the student's cross-entropy orders what they leave equal.
+BY_GRADES = frozenset({"answer", "tests"})
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
 CONSTANTS: dict[str, tuple[str, ...]] = {
     "jsd": ("beta",),
@@ -62,6 +64,8 @@ Preset = Literal[
 Metric = Literal["rouge_l", "exact_match", "ce"]
 # The students that are trained beside the distilled one: by cross-entropy alone, and by plain KL(teacher || student).
 Baseline = Literal["sft", "kld"]
+# Whose answers a judge compares the distilled student's with.
+Opponent = Literal["teacher", "untouched", Baseline]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _LOCAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}){0,3}")
@@ -441,8 +445,25 @@ def _named_apart(suites: tuple[SuiteSpec, ...]) -> None:
         raise ValueError(f"suites: two are called {twice!r}; give each a name of its own")
 
 
+class JudgeSpec(Frozen):
+    """Whose answers the operator's judge compares the distilled student's with, pair by pair in both orders (paper A.4.4, Fig. 6).
+
+    `suites`: titles of text suites, None: every one of the run. Of sampled answers those of the first seed are compared.
+    """
+
+    against: Annotated[tuple[Opponent, ...], Field(strict=False, min_length=1, max_length=4)]
+    suites: Annotated[tuple[SuiteName, ...], Field(strict=False, min_length=1, max_length=16)] | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> JudgeSpec:
+        for field, names in (("against", self.against), ("suites", self.suites or ())):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field}: name each once; a second time would be paid for and tell nothing new")
+        return self
+
+
 class EvaluationSpec(Frozen):
-    """What is scored, on how many rows, and which twins are trained beside the student."""
+    """What is scored, on how many rows, which twins are trained beside the student, and what a judge is asked."""
 
     validation_metric: Metric = "rouge_l"
     validation_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 200
@@ -451,6 +472,7 @@ class EvaluationSpec(Frozen):
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False, max_length=2)] = ()
     generation: GenerationSpec = GenerationSpec()
     suites: Suites = ()
+    judge: JudgeSpec | None = None
 
     @field_validator("baselines")
     @classmethod
@@ -463,6 +485,28 @@ class EvaluationSpec(Frozen):
     def _suites_are_told_apart(self) -> EvaluationSpec:
         _named_apart(self.suites)
         return self
+
+    @model_validator(mode="after")
+    def _judge_finds_answers(self) -> EvaluationSpec:
+        if self.judge is None:
+            return self
+        texts = [suite.title for suite in self.suites if suite.task in TEXT_TASKS]
+        if not texts:
+            raise ValueError("judge: answers to text suites are compared, and the run has none; add one to suites")
+        if unknown := [title for title in self.judge.suites or () if title not in texts]:
+            raise ValueError(f"judge.suites: {unknown[0]!r} is no text suite of this run; it has {', '.join(texts)}")
+        trained = ("teacher", "untouched", *self.baselines)
+        if missing := [name for name in self.judge.against if name not in trained]:
+            raise ValueError(f"judge.against: {missing[0]!r} is not trained by this run; add it to baselines")
+        return self
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The titles of the suites whose answers a judge compares."""
+        if self.judge is None:
+            return ()
+        texts = tuple(suite.title for suite in self.suites if suite.task in TEXT_TASKS)
+        return self.judge.suites or texts
 
 
 class ExaminationConfig(Frozen):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cpd_engine.config import BY_ANSWERS, BY_TEACHER, Difficulty
+from cpd_engine.config import BY_ANSWERS, BY_GRADES, BY_TEACHER, Difficulty
 
 Floats = NDArray[np.float64]
 # The constant of reciprocal rank fusion; POCL's paper prints none, and 60 is its authors' own (Cormack, Clarke and Büttcher, 2009).
@@ -23,14 +23,16 @@ def scores(
     teacher_ce_sum: Floats | None = None,
     student_entropy_sum: Floats | None = None,
     student_rouge_l: Floats | None = None,
+    student_failing: Floats | None = None,
 ) -> Floats:
     """Score per sample [N] from summed negative log-likelihoods in nats over the supervised tokens.
 
     `ce_mean`: −log q(y) per token, of the untrained student; `ce_sum`: its sum, the paper's formula; `teacher_ce`: the teacher's
     mean; `dds`: the student's over the teacher's, DA-KD's distillation difficulty score as the paper words it (6.3), whose own code
     is not public; `entropy`: the mean of −Σ q log q over the student's predictions of those tokens (6.3); `rouge_l`: 1 − ROUGE-L
-    (0..1) of the student's greedy answer (6.3); `rank_fusion`: POCL's, the ranks by ROUGE-L and by CE fused. A sample without
-    supervised tokens gets NaN, which the profile leaves out and counts. Raises ValueError where values are needed and not there.
+    (0..1) of the student's greedy answer (6.3); `rank_fusion`: POCL's, the ranks by ROUGE-L and by CE fused;
+    `answer` and `tests`: `student_failing`, 1 for a wrong final answer and 0 for a right one, or the share of tests that fail. A sample
+    without supervised tokens gets NaN, which the profile leaves out and counts. Raises ValueError where needed values are missing.
     """
     tokens = np.where(supervised_tokens > 0, supervised_tokens, np.nan).astype(np.float64)
     match kind:
@@ -51,6 +53,8 @@ def scores(
             return (1.0 - _given(student_rouge_l, kind)) * (tokens / tokens)
         case "rank_fusion":
             return fused(student_ce_sum.astype(np.float64) / tokens, 1.0 - _given(student_rouge_l, kind))
+        case "answer" | "tests":
+            return _given(student_failing, kind) * (tokens / tokens)
         case _:
             assert_never(kind)
 
@@ -66,6 +70,18 @@ def fused(*difficulties: Floats) -> Floats:
     if usable.any():
         result[usable] = np.max(nearness) - nearness
     return result
+
+
+def ranks_by(ce_mean: Floats, id_ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places [N] by (the student's mean CE, id): what orders samples of equal score where a difficulty knows right and wrong only."""
+    ranks = np.empty_like(id_ranks)
+    ranks[np.lexsort((id_ranks, ce_mean))] = np.arange(len(id_ranks))
+    return ranks
+
+
+def breaks_ties(kind: Difficulty) -> bool:
+    """True where samples of equal score are ordered by `ranks_by`."""
+    return kind in BY_GRADES
 
 
 def needs_answers(kind: Difficulty) -> bool:

@@ -380,10 +380,43 @@ class SuiteReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedAgainst:
+    """The distilled student's answers to a suite against another model's, each pair in both orders.
+
+    `win_rate`: (wins + ties/2) / valid in percent, None where no pair has a verdict; `disagreements`: of the ties, those whose two orders
+    differ; `errors`: the other pairs, by reason; `cost` in the operator's currency, None where a price is not known.
+    """
+
+    suite: str
+    subject: Subject
+    pairs: int
+    valid: int
+    wins: int
+    ties: int
+    losses: int
+    disagreements: int
+    errors: dict[str, int]
+    win_rate: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeReport:
+    """What the judge `model` said. `unavailable`: why not all that was asked for has been judged, None where it has."""
+
+    model: str
+    results: tuple[JudgedAgainst, ...]
+    unavailable: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
     """The final table. `gap_closed` by metric: (student − untouched) / (teacher − untouched); absent where the gap is not positive.
 
-    `rows` and what follows are of the run's own test split; `suites` of each suite that was asked for.
+    `rows` and what follows are of the run's own test split; `suites` of each suite that was asked for; `judged` where a
+    judge was.
     """
 
     rows: int
@@ -392,6 +425,7 @@ class Reported:
     gap_closed: dict[str, float]
     comparisons: tuple[Comparison, ...]
     suites: tuple[SuiteReport, ...] = ()
+    judged: JudgeReport | None = None
     kind: Literal["reported"] = "reported"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cpd_engine.config import RunConfig
+from cpd_engine.config import BY_GRADES, RunConfig
 from cpd_engine.events import Planned, Warned
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ def _profile_warnings(config: RunConfig, planned: Planned, floor: int, profile: 
     found: list[Warned] = []
     mean = float(profile.cumulative[-1])
     if abs(float(profile.scores[-1]) - float(profile.scores[0])) <= DEGENERATE * abs(mean):
+        order = "the student's cross-entropy" if config.difficulty in BY_GRADES else "the sample ids"
         found.append(
             Warned(
                 code="degenerate_profile",
-                message=f"every sample has the same {config.difficulty} of {mean:.4g}: the order is that of the sample ids "
+                message=f"every sample has the same {config.difficulty} of {mean:.4g}: the order is that of {order} "
                 "and the curriculum has nothing to calibrate; curriculum 'none' or 'linear' says what happens",
             )
         )

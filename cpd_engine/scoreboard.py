@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cpd_engine.events import Comparison, Reported, SuiteReport, SuiteScore
+from cpd_engine.events import Comparison, JudgedAgainst, JudgeReport, Reported, SuiteReport, SuiteScore
 
 _ROWS = {
     "teacher": "Teacher",
@@ -88,6 +88,33 @@ def suites(found: Sequence[SuiteReport]) -> list[str]:
             f"{table}\n\nPaired by row, seeds averaged:\n\n" + "\n".join(compared)
         )
     ]
+
+
+def judged(found: JudgeReport | None) -> list[str]:
+    """The section on a judge's verdicts, where any were asked for."""
+    if found is None:
+        return []
+    parts = [f"## Judged by `{found.model}`"]
+    if found.results:
+        head = "| Suite | Against | Win rate, % | Wins | Ties | Losses | Without a verdict |\n|---|---|" + "---:|" * 5
+        parts.append(
+            "This model's answer against another's to the same question, asked in both orders; where the orders disagree it is a tie. "
+            "Win rate: (wins + ties/2) / pairs with a verdict."
+        )
+        parts.append("\n".join([head, *map(_verdicts, found.results)]))
+    if found.unavailable is not None:
+        rest = "the rest was" if found.results else "the answers were"
+        parts.append(f"The judge was not to be had, so {rest} not judged.")
+    return ["\n\n".join(parts)]
+
+
+def _verdicts(found: JudgedAgainst) -> str:
+    rate = "–" if found.win_rate is None else f"{found.win_rate:.1f}"
+    ties = f"{found.ties} ({found.disagreements} by disagreement)" if found.disagreements else str(found.ties)
+    return (
+        f"| {found.suite} | {_OTHERS[found.subject]} | {rate} | {found.wins} | {ties} | {found.losses} | "
+        f"{found.pairs - found.valid} |"
+    )
 
 
 def _asked(suite: SuiteReport) -> str:

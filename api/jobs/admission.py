@@ -104,6 +104,13 @@ def _check_models(spec: RunConfig, settings: Settings) -> None:
         _check_model(field, reference, settings)
     if spec.dataset.hub is not None and settings.hub_endpoint is None:
         raise ValidationFailed("dataset.hub: the operator has named no hub; upload the data set", param="dataset.hub")
+    if spec.difficulty == "tests" and settings.code_execution == "off":
+        raise ValidationFailed(
+            "difficulty: 'tests' runs programs that a model has written, which the operator has not allowed",
+            param="difficulty",
+        )
+    if spec.evaluation.judge is not None and settings.judge_url is None:
+        raise ValidationFailed("evaluation.judge: the operator has set no judge", param="evaluation.judge")
     for number, suite in enumerate(spec.evaluation.suites):
         at = f"evaluation.suites.{number}"
         if suite.hub is not None and settings.hub_endpoint is None:

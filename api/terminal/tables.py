@@ -12,7 +12,7 @@ from api.remote.answers import BadRow, Checkpoint, Dataset, Job
 from api.remote.scores import Sample
 from api.terminal.figures import count, duration, moment, number, p_value, size
 from api.terminal.standing import SUBJECTS
-from cpd_engine.events import Comparison, Reported, SuiteReport, SuiteScore
+from cpd_engine.events import Comparison, JudgeReport, Reported, SuiteReport, SuiteScore
 
 METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
 _NAMES = {
@@ -46,7 +46,7 @@ def scores(report: Reported) -> RenderableType:
     if report.gap_closed:
         shares = ", ".join(f"{_NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
         parts.append(Text(f"Share of the gap from untouched student to teacher that is closed: {shares}"))
-    return Group(*parts, *_suites(report.suites))
+    return Group(*parts, *_suites(report.suites), *_judged(report.judged))
 
 
 def _suites(suites: Iterable[SuiteReport]) -> Iterator[RenderableType]:
@@ -69,6 +69,28 @@ def _suites(suites: Iterable[SuiteReport]) -> Iterator[RenderableType]:
         yield table
     if compared:
         yield _comparisons("Suites: distilled student − other, seeds averaged, paired by row", compared)
+
+
+def _judged(found: JudgeReport | None) -> Iterator[RenderableType]:
+    """What the judge said of the student's answers against each other model's. Fits 80 columns."""
+    if found is None:
+        return
+    table = Table("suite", "against", title=f"Judged by {found.model}, in both orders", title_justify="left")
+    for heading in ("win rate %", "wins", "ties", "losses", "errors"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found.results:
+        counts = (one.wins, one.ties, one.losses, one.pairs - one.valid)
+        table.add_row(
+            one.suite, SUBJECTS[one.subject].removesuffix(" student"), number(one.win_rate, 1), *map(count, counts)
+        )
+    if found.results:
+        yield table
+        tokens = sum(one.prompt_tokens + one.completion_tokens for one in found.results)
+        costs = [one.cost for one in found.results if one.cost is not None]
+        money = f", {sum(costs):.4g} by the operator's prices" if len(costs) == len(found.results) else ""
+        yield Text(f"Asked of the judge: {count(tokens)} tokens{money}")
+    if found.unavailable is not None:
+        yield Text(f"Not {'all ' if found.results else ''}judged: {found.unavailable}", style="yellow")
 
 
 def _with_error(score: SuiteScore) -> str:

@@ -36,8 +36,8 @@ class Unit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What a unit gave. `scores` on test by metric: exact_match and rouge_l in percent, ce and kl (to the teacher) in nats a token;
-    `validation`: the best of the family's metric; `rows`: the same as `scores` by test row, packed; `anchors`: those of the teacher
-    and the untouched student; `tokens` went through the student, in `cpu_s` for the whole run.
+    `validation`: the best of the family's metric; `rows`: that metric's score of each test row, packed; `anchors`: the scores of the
+    teacher and the untouched student; `tokens`: supervised ones that the student learnt from; `cpu_s`: of the whole run.
     """
 
     unit: Unit

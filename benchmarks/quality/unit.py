@@ -89,7 +89,7 @@ def execute(unit: Unit, family: Family, place: Place) -> Record:
         unit=unit,
         scores={metric: round(value, 5) for metric, value in scores.items()} if scored else {},
         validation=round(_best(events, family.metric), 5),
-        rows={metric: packed(values) for metric, values in rows.items()} if scored else {},
+        rows={family.metric: packed(rows[family.metric])} if scored else {},
         anchors={who: {m: round(v, 5) for m, v in found.items()} for who, found in anchors.items()} if scored else {},
         steps=next(event.total_iterations for event in events if isinstance(event, Planned)),
         tokens=round(sum(event.values["tokens"] for event in events if isinstance(event, Measured))),

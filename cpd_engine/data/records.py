@@ -10,7 +10,8 @@ Formats, told apart row by row:
 - `problem`: {"problem", "solution"?, "answer"?}, as MATH: the solution is trained on, the answer alone is accepted as well;
 - `code`: {"prompt" or "text", "canonical_solution" or "code"}, as HumanEval and MBPP.
 
-Every row may carry an "id". Other fields are ignored. A row that cannot be used becomes a `BadRow` and reading goes on.
+Every row may carry an "id", and tests for answers: "test_list" (with "test_setup_code", "test_imports") as MBPP, or "test" and
+"entry_point" as HumanEval. Other fields are ignored. A row that cannot be used becomes a `BadRow` and reading goes on.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cpd_engine.data.jsonlines import MAX_ROW_BYTES as MAX_ROW_BYTES
 from cpd_engine.data.jsonlines import Unusable, column_of, decode, parse
 from cpd_engine.data.jsonlines import read_lines as read_lines
+from cpd_engine.data.tests_of import FIELDS as TEST_FIELDS
+from cpd_engine.data.tests_of import RowTests, read_tests
+from cpd_engine.data.turns import Turn as Turn
+from cpd_engine.data.turns import transcript
 
 FORMATS = ("instruction", "prompt", "messages", "question", "problem", "code")
 # All that is read of a row; whoever reads a columnar file needs no other column.
 FIELDS = (
     "id", "instruction", "input", "output", "context", "response", "prompt", "completion", "messages",
-    "question", "answer", "problem", "solution", "text", "canonical_solution", "code",
+    "question", "answer", "problem", "solution", "text", "canonical_solution", "code", *TEST_FIELDS,
 )  # fmt: skip
 
 # Whether a row asks anything is seen when all of it is read.
@@ -40,19 +45,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of a conversation; role is system, user or assistant."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One training or test example. `references` are all accepted answers, `response` (the one trained on) first.
 
     `turns` is empty unless the row was a conversation of more than one user turn or with a system turn; then it holds the turns
     before the response for the tokenizer's chat template, and `instruction` the same as plain text for other templates.
+    `tests` are those of a row of code.
     """
 
     id: str
@@ -61,6 +59,7 @@ class Row:
     response: str
     references: tuple[str, ...]
     turns: tuple[Turn, ...] = ()
+    tests: RowTests | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
         try:
             text = decode(line)
             fields = parse(text)
-            row = _row(fields, _identifier(fields, number, seen))
+            row = _tested(_row(fields, _identifier(fields, number, seen)), fields)
         except Unusable as bad:
             column = bad.column if bad.column is not None else column_of(text, bad.field)
             yield BadRow(number, column, bad.reason, bad.suggestion)
@@ -122,13 +121,19 @@ def to_json(row: Row) -> str:
         fields["messages"] = [*turns, {"role": "assistant", "content": output}]
     else:
         fields |= {"instruction": row.instruction, "input": row.input, "output": output}
+    fields |= row.tests.fields() if row.tests is not None else {}
     return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
 def from_json(line: bytes) -> Row:
     """Inverse of `to_json`, whatever the length: a row just under the limit may be over it once normalised."""
     fields = parse(line.decode())
-    return _row(fields, str(fields["id"]))
+    return _tested(_row(fields, str(fields["id"])), fields)
+
+
+def _tested(row: Row, fields: dict[str, Any]) -> Row:
+    tests = read_tests(fields)
+    return row if tests is None else replace(row, tests=tests)
 
 
 def _identifier(fields: dict[str, Any], number: int, seen: set[str]) -> str:
@@ -226,7 +231,7 @@ def _from_messages(value: Any, identifier: str) -> Row:
         raise Unusable("empty_prompt", "no user turn before the answer", "Add a user turn.", field="messages")
     if len(earlier) == 1:
         return Row(identifier, earlier[0].content, "", references[0], references)
-    return Row(identifier, _transcript(earlier), "", references[0], references, earlier)
+    return Row(identifier, transcript(earlier), "", references[0], references, earlier)
 
 
 def _turns(value: Any) -> list[tuple[str, Any]]:
@@ -238,11 +243,3 @@ def _turns(value: Any) -> list[tuple[str, Any]]:
     if any(turn["role"] == "system" for turn in value[1:]):
         raise Unusable("invalid_message", "a system message is not the first", remedy, field="messages")
     return [(turn["role"], turn["content"]) for turn in value]
-
-
-def _transcript(turns: tuple[Turn, ...]) -> str:
-    """The conversation as plain text: what the system says and a lone user turn as they are, else each turn with its speaker."""
-    if [turn.role for turn in turns] == ["system", "user"]:
-        return f"{turns[0].content}\n\n{turns[1].content}"
-    named = {"system": "", "user": "User: ", "assistant": "Assistant: "}
-    return "\n\n".join(named[turn.role] + turn.content for turn in turns)

@@ -44,16 +44,16 @@ class Run(Generic[Config]):
 
     def stands(self, path: str) -> bool:
         """True, in every process, where `out/path` is sealed and sound; all of them ask."""
-        return self.fleet.told(self.fleet.leads and self._sound(path))
+        return self.fleet.told(self.fleet.leads and self.sound(path))
 
     @contextmanager
     def once(self, path: str) -> Iterator[bool]:
         """Whether this process is to make `out/path`, which stands when the block is over in all of them."""
-        yield self.fleet.leads and not self._sound(path)
+        yield self.fleet.leads and not self.sound(path)
         self.fleet.wait()
 
-    def _sound(self, path: str) -> bool:
-        """An unsound directory is warned of and removed, to be made again."""
+    def sound(self, path: str) -> bool:
+        """Whether `out/path` is sealed and sound; for the leader. An unsound one is warned of and removed, to be made again."""
         unit = self.out / path
         if not unit.exists():
             return False

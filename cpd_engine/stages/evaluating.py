@@ -12,12 +12,13 @@ import torch
 from cpd_engine import checkpoint
 from cpd_engine.assessment import RowScore, assess
 from cpd_engine.evaluation.report import build_report, metrics_of, samples
-from cpd_engine.events import EVENT, Evaluated, Reported, Subject, to_json
+from cpd_engine.events import EVENT, Evaluated, JudgeReport, Reported, Subject, to_json
 from cpd_engine.generate import Answer
 from cpd_engine.models.load import load
 from cpd_engine.repro import derived_seed
 from cpd_engine.stages import suites as suite_answers
 from cpd_engine.stages.context import Run
+from cpd_engine.stages.judging import judge_answers
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.questions import Suite, read_suites
 from cpd_engine.stages.recalling import (
@@ -46,6 +47,8 @@ def evaluate(run: Run, prepared: Prepared, teacher: Path, *, untouched: Path, st
     }
     answers = {subject: _answers(run, prepared, subject, path) for subject, path in paths.items()}
     suites = _answer_suites(run, prepared, paths)
+    judged = judge_answers(run, suites)
+    _make_room(run, judged)
     with run.once("report") as mine:
         if mine:
             seed = derived_seed(run.config.seed, "bootstrap")
@@ -53,12 +56,27 @@ def evaluate(run: Run, prepared: Prepared, teacher: Path, *, untouched: Path, st
                 answers, steps={"untouched": 0, "student": steps, **dict.fromkeys(twins, steps)}, seed=seed
             )
             with run.sealing("report", "report", metrics=reported.scores["student"]) as draft:
-                reported = replace(reported, suites=report_suites(run, suites, list(paths), draft, seed=seed))
+                found = report_suites(run, suites, list(paths), draft, seed=seed)
+                reported = replace(reported, suites=found, judged=judged)
                 (draft / "report.json").write_text(to_json(reported) + "\n", "utf-8")
                 checkpoint.write_jsonl(draft / "samples.jsonl", samples(prepared.test.rows, answers))
     reported = _read_report(run.out / "report" / "report.json")
     run.emit(reported)
     return reported
+
+
+def _make_room(run: Run, judged: JudgeReport | None) -> None:
+    """Discard a report, and the card that tells of it, to which a judge has more to say by now."""
+    if judged is None or not run.stands("report") or not run.fleet.leads:
+        return
+    before = _read_report(run.out / "report" / "report.json").judged
+    whole = before is not None and before.unavailable is None
+    told = before is not None and before.results == judged.results
+    if before == judged or (judged.unavailable is not None and (whole or told)):
+        return
+    for unit in ("export", "report"):
+        if (run.out / unit).exists():
+            checkpoint.discard(run.out / unit)
 
 
 def _answers(run: Run, prepared: Prepared, subject: Subject, path: Path) -> list[RowScore]:

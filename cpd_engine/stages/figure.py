@@ -20,6 +20,8 @@ _NAMES = {
     "dds": "student's CE over the teacher's",
     "rouge_l": "1 − ROUGE-L of the student's answer",
     "rank_fusion": "fused rank of ROUGE-L and CE",
+    "answer": "wrong final answers of the student (0 or 1)",
+    "tests": "share of tests that the student's answer fails",
 }
 # Cuts nearer to each other than this share of the samples share a label.
 _LABEL_GAP = 0.045

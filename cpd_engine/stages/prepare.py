@@ -29,6 +29,8 @@ from cpd_engine.plan import plan
 from cpd_engine.repro import numpy_generator
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.encoding import Stored, encode_rows
+from cpd_engine.stages.failing import require_allowed, require_gradable
+from cpd_engine.stages.judging import require_judge
 from cpd_engine.stages.questions import seal_questions
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -57,6 +59,8 @@ class Prepared:
 
 def prepare(run: Run) -> Prepared:
     """Raises every refusal that data, models and settings can earn, before anything is spent on them."""
+    require_allowed(run.config, run.inputs)
+    require_judge(run.config, run.inputs)
     with run.once("prepared") as mine, run.fleet.apart():
         if mine:
             seal_rows(run)
@@ -166,6 +170,7 @@ def _encoded(
     length = _max_length(run, [path for path in (teacher, student) if path is not None])
     encoded = encode_rows(run, rows, tokenizer, max_length=length, sha256=data["sha256"])
     _report(run, data, encoded, length)
+    require_gradable(config, (rows["train"][int(at)] for at in encoded["train"].samples.rows))
     limits: dict[SplitName, int | None] = {
         "validation": config.evaluation.validation_rows,
         "test": config.evaluation.test_rows,

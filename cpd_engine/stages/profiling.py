@@ -21,6 +21,7 @@ from cpd_engine.models.prune import block_influence, drop_layers, least_influent
 from cpd_engine.profile import DifficultyProfile
 from cpd_engine.repro import numpy_generator
 from cpd_engine.scoring import CrossEntropies
+from cpd_engine.stages.attempting import column_of
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.figure import draw_profile
 from cpd_engine.stages.prepare import Prepared
@@ -29,6 +30,11 @@ from cpd_engine.stages.teaching import Teaching
 
 # In the order of the training samples: id, score and what it was made of.
 SCORES = "scores.arrow"
+# Why a sample has no score, by difficulty.
+_UNSCORED: dict[str, str] = {
+    "answer": "have no final answer in their response",
+    "tests": "carry no tests that can be run",
+}
 _POINTS = 500
 _SHOWN = 20
 _BINS = 40
@@ -79,16 +85,15 @@ def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: P
         by_answers = student_attempts(run, prepared, student) if difficulty.needs_answers(kind) else None
         seal_scores(run, prepared, by_student, by_teacher, by_answers)
     kept = run.out / "profile" / SCORES
-    scores = read_column(kept, "score")
-    found = _profiled(run, prepared, scores)
+    scores, ce_mean = read_column(kept, "score"), read_column(kept, "student_ce_sum") / prepared.samples.supervised
+    found = _profiled(run, prepared, scores, read_column(kept, "tie_break") if _ties(run) else None)
     for warning in found.warnings:
         run.emit(warning)
     if unscored := len(scores) - len(found.profile.order):
-        told = f"{unscored} training samples have no finite difficulty and are left out"
+        told = f"{unscored} training samples {_UNSCORED.get(run.config.difficulty or '', 'have no finite difficulty')} and are left out"
         run.emit(Warned(code="unscored_samples", message=told))
     run.emit(found.planned)
     run.emit(_ready(run, prepared, found))
-    ce_mean = read_column(kept, "student_ce_sum") / read_column(kept, "supervised_tokens")
     return Profiled(profile=found.profile, ce_mean=ce_mean, planned=found.planned)
 
 
@@ -99,9 +104,17 @@ class _Found:
     warnings: tuple[Warned, ...]
 
 
-def _profiled(run: Run, prepared: Prepared, scores: NDArray[np.float64]) -> _Found:
-    samples = prepared.samples
-    profile = DifficultyProfile.from_scores(scores, samples.id_ranks())
+def _ties(run: Run) -> bool:
+    return difficulty.breaks_ties(run.config.difficulty or "ce_mean")
+
+
+def _profiled(
+    run: Run, prepared: Prepared, scores: NDArray[np.float64], tie_break: NDArray[np.float64] | None
+) -> _Found:
+    samples, ranks = prepared.samples, prepared.samples.id_ranks()
+    if tie_break is not None:
+        ranks = difficulty.ranks_by(tie_break, ranks)
+    profile = DifficultyProfile.from_scores(scores, ranks)
     if run.config.curriculum in HARDEST_FIRST:
         profile = profile.hardest_first()
     made = plan.plan(run.config, samples=len(samples), profile=profile, supervised_tokens=samples.supervised)
@@ -115,8 +128,8 @@ def seal_scores(
     by_teacher: CrossEntropies | None = None,
     by_answers: NDArray[np.float64] | None = None,
 ) -> None:
-    """Seal `profile/`: what each training sample cost, and the profile that follows. The teacher's sums and the ROUGE-L of the
-    student's answers where the difficulty is made of them.
+    """Seal `profile/`: what each training sample cost, and the profile that follows. The teacher's sums and what the
+    student's answers are worth (ROUGE-L, or how wrong they are) where the difficulty is made of them.
     """
     kind = run.config.difficulty or "ce_mean"
     scores = difficulty.scores(
@@ -126,6 +139,7 @@ def seal_scores(
         teacher_ce_sum=by_teacher.sums if by_teacher else None,
         student_entropy_sum=by_student.entropy_sums,
         student_rouge_l=by_answers,
+        student_failing=by_answers,
     )
     columns: dict[str, Any] = {
         "id": prepared.samples.ids,
@@ -138,9 +152,11 @@ def seal_scores(
     if by_teacher is not None:
         columns["teacher_ce_sum"] = by_teacher.sums
     if by_answers is not None:
-        columns["student_rouge_l"] = by_answers
+        columns[f"student_{column_of(kind)}"] = by_answers
+    if _ties(run):
+        columns["tie_break"] = by_student.sums / by_student.tokens
     if run.fleet.leads:
-        ready = _ready(run, prepared, _profiled(run, prepared, scores))
+        ready = _ready(run, prepared, _profiled(run, prepared, scores, columns.get("tie_break")))
         with run.sealing("profile", "profile") as draft:
             write_columns(draft / SCORES, columns, metadata={"difficulty": kind})
             checkpoint.write_json(draft / "profile.json", asdict(ready))

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cpd_engine.config import BY_GRADES
 from cpd_engine.data.store import read_column, write_columns
 from cpd_engine.events import Shareable
 from cpd_engine.models.load import load
 from cpd_engine.scoring import CrossEntropies, cross_entropies
-from cpd_engine.stages.attempting import attempted_rouge_l
+from cpd_engine.stages.attempting import attempted, column_of
 from cpd_engine.stages.context import Run
+from cpd_engine.stages.failing import grader
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.sharing import shared
 from cpd_engine.states.digests import Digests
@@ -47,13 +49,15 @@ def student_scores(run: Run, prepared: Prepared, student: Path) -> CrossEntropie
 
 
 def student_attempts(run: Run, prepared: Prepared, student: Path) -> NDArray[np.float64]:
-    """ROUGE-L [N], 0..1, of the student's greedy answers to the training prompts."""
+    """What the student's greedy answers to the training prompts are worth [N], 0..1; see `attempted`."""
+    name, kind = column_of(run.config.difficulty), run.config.difficulty
     settings = run.config.evaluation.generation.model_copy(update={"temperature": 0.0})
     more = {
-        "columns": ("rouge_l",),
+        "columns": (name,),
         "settings": settings.model_dump(),
         "end": prepared.end,
         "rows": prepared.data["sha256"],
+        **({"grader": grader(kind)} if kind in BY_GRADES else {}),
     }
     found = _recalled(
         run,
@@ -61,9 +65,9 @@ def student_attempts(run: Run, prepared: Prepared, student: Path) -> NDArray[np.
         student,
         "student_attempts",
         more,
-        lambda: {"rouge_l": attempted_rouge_l(run, prepared, student)},
+        lambda: {name: attempted(run, prepared, student)},
     )
-    return found["rouge_l"]
+    return found[name]
 
 
 def _recalled(

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from cpd_engine.config import Preset, RunConfig
+from cpd_engine.config import EvaluationSpec, Preset, RunConfig
 from cpd_engine.errors import NothingToLearn
 from cpd_engine.plan import plan
 from cpd_engine.presets import PRESETS
@@ -185,3 +185,38 @@ def test_a_plan_says_what_it_does_not_show_of_an_on_policy_and_an_adaptive_run()
     assert "lower bound" in codes["adaptive_mixing"]
     plain = {warning.code for warning in plan(RunConfig.model_validate(LEAST).resolved(), samples=100).warnings}
     assert not plain & {"on_policy", "adaptive_mixing"}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        ({}, "the run has none; add one to suites"),
+        ({"suites": [{"task": "gsm8k", "data": "sums"}]}, "the run has none; add one to suites"),
+        ({"suites": ["text", "sums"], "judge": {"suites": ["gsm8k"]}}, "'gsm8k' is no text suite of this run; it has"),
+        ({"suites": ["text"], "judge": {"against": ["sft"]}}, "'sft' is not trained by this run; add it to baselines"),
+        ({"suites": ["text"], "judge": {"against": ["teacher", "teacher"]}}, "against: name each once"),
+        ({"suites": ["text"], "judge": {"suites": ["dolly", "dolly"]}}, "suites: name each once"),
+        ({"suites": ["text"], "judge": {"against": ["student"]}}, "Input should be 'teacher'"),
+        ({"suites": ["text"], "judge": {"model": "mine"}}, "Extra inputs"),
+    ],
+)
+def test_a_judge_is_asked_of_answers_that_the_run_will_have(evaluation: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        _judged(evaluation)
+
+
+def test_a_judge_compares_every_text_suite_unless_some_are_named() -> None:
+    suites = ["text", "sums", {"task": "vicuna", "name": "asked", "data": "asked"}]
+    assert _judged({"suites": suites}).judged == ("dolly", "asked")
+    assert _judged({"suites": suites, "judge": {"suites": ["asked"]}}).judged == ("asked",)
+    twin = _judged({"suites": suites, "baselines": ["kld"], "judge": {"against": ["kld", "untouched"]}})
+    assert twin.judge is not None
+    assert twin.judge.against == ("kld", "untouched")
+    assert EvaluationSpec().judged == ()
+
+
+def _judged(evaluation: dict[str, Any]) -> EvaluationSpec:
+    known = {"text": {"task": "dolly", "data": "rows"}, "sums": {"task": "gsm8k", "data": "sums"}}
+    suites = [known[suite] if isinstance(suite, str) else suite for suite in evaluation.get("suites", [])]
+    judge = {"against": ["teacher"]} | evaluation.get("judge", {})
+    return EvaluationSpec.model_validate(evaluation | {"suites": suites, "judge": judge})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cpd_engine.config import RunConfig
 from cpd_engine.curriculum import fitted, floor_size, subset_sizes, targets
-from cpd_engine.difficulty import fused, scores
+from cpd_engine.difficulty import fused, ranks_by, scores
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
 from cpd_engine.plan import plan
 from cpd_engine.profile import DifficultyProfile
@@ -281,3 +281,32 @@ def test_fused_ranks_are_the_reciprocal_ranks_summed_and_start_at_the_easiest() 
     assert found.tolist() == pytest.approx([max(nearness) - one for one in nearness], abs=1e-15)
     assert min(found) == 0.0
     assert np.isnan(fused(np.array([1.0, np.nan]), np.array([0.0, 0.0]))).tolist() == [False, True]
+
+
+def test_right_and_wrong_answers_are_ordered_by_the_student_s_cross_entropy_and_then_by_id() -> None:
+    ce, tokens = np.array([6.0, 2.0, 4.0, 2.0, 8.0]), np.array([2, 2, 2, 2, 2])
+    failed = np.array([0.0, 1.0, 0.0, 1.0, np.nan])
+    found = scores("answer", student_ce_sum=ce, supervised_tokens=tokens, student_failing=failed)
+    profile = DifficultyProfile.from_scores(found, ranks_by(ce / tokens, np.array([0, 4, 1, 2, 3])))
+    # Right: 2 before 0 by CE. Wrong: 3 before 1, whose id is the later of two equal ones.
+    assert profile.order.tolist() == [2, 0, 3, 1]
+    assert profile.cumulative.tolist() == [0.0, 0.0, 1 / 3, 0.5]
+    assert profile.unscored == 1
+    shares = scores("tests", student_ce_sum=ce, supervised_tokens=tokens, student_failing=failed / 4)
+    assert shares[:4].tolist() == [0.0, 0.25, 0.0, 0.25]
+    with pytest.raises(ValueError, match="tests needs the student's answers"):
+        scores("tests", student_ce_sum=ce, supervised_tokens=tokens)
+
+
+def test_where_every_answer_is_wrong_the_remark_names_what_orders_them() -> None:
+    wrong = DifficultyProfile.from_scores([1.0] * 50)
+    for difficulty, order in (("answer", "the student's cross-entropy"), ("rouge_l", "the sample ids")):
+        made = plan(config(epochs=3, difficulty=difficulty), samples=50, profile=wrong)
+        (told,) = [warned.message for warned in made.warnings if warned.code == "degenerate_profile"]
+        assert f"the order is that of {order}" in told
+
+
+@pytest.mark.parametrize("difficulty", ["answer", "tests"])
+def test_what_training_does_not_see_cannot_be_ranked_anew(difficulty: str) -> None:
+    with pytest.raises(ConfigInvalid, match="refresh_every: training sees the student's cross-entropy only"):
+        plan(config(difficulty=difficulty, refresh_every=1), samples=50)

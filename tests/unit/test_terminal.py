@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from cpd_engine.events import (
     Comparison,
     EpochStarted,
     Forecasted,
+    JudgedAgainst,
+    JudgeReport,
     Measured,
     PhaseForecast,
     PhaseStarted,
@@ -231,6 +234,42 @@ def test_suites_have_a_row_a_metric_with_its_error_and_the_student_against_the_o
     [compared] = [line for line in text.splitlines() if "+12.50" in line]
     assert all(part in compared for part in ("untouched", "gsm8k", "+3.00 … +22.00", ".010", "9/40"))
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_judge_s_verdicts_have_a_row_for_each_model_and_what_they_cost() -> None:
+    verdicts = JudgedAgainst(
+        suite="dolly",
+        subject="untouched",
+        pairs=80,
+        valid=79,
+        wins=50,
+        ties=9,
+        losses=20,
+        disagreements=6,
+        errors={"no_verdict": 1},
+        win_rate=100 * 54.5 / 79,
+        prompt_tokens=120_000,
+        completion_tokens=3_456,
+        cost=0.5,
+    )
+    nothing = Reported(rows=1, scores={}, steps={}, gap_closed={}, comparisons=())
+    judged = JudgeReport(model="judge-1", results=(verdicts,), unavailable=None)
+    text = text_of(tables.scores(replace(nothing, judged=judged)))
+    [row] = [line for line in text.splitlines() if "dolly" in line]
+    assert row.split("│")[1:-1] == [
+        " dolly ",
+        " untouched ",
+        "       69.0 ",
+        "   50 ",
+        "    9 ",
+        "     20 ",
+        "      1 ",
+    ]
+    assert "123,456 tokens, 0.5 by the operator's prices" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    missing = JudgeReport(model="judge-1", results=(verdicts,), unavailable="it does not answer")
+    assert "Not all judged: it does not answer" in text_of(tables.scores(replace(nothing, judged=missing)))
+    assert "Judged" not in text_of(tables.scores(nothing))
 
 
 def test_an_id_is_never_cut_in_a_narrow_terminal() -> None:

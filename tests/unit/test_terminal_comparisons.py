@@ -189,7 +189,7 @@ def test_a_table_without_its_baseline_says_so() -> None:
 
 
 def test_an_id_in_the_list_is_never_cut() -> None:
-    line = {"id": "cmp_" + "f" * 32, "state": "running", "baseline": "a", "members": ["a", "b"], "seeds": [0],
+    line: dict[str, Any] = {"id": "cmp_" + "f" * 32, "state": "running", "baseline": "a", "members": ["a", "b"], "seeds": [0],
             "jobs": {"succeeded": 1, "queued": 1}, "created_at": "2026-01-01T00:00:00Z"}  # fmt: skip
     text = text_of(comparison_tables.comparisons([ComparisonLine.model_validate(line)]))
     assert line["id"] in text

@@ -148,6 +148,11 @@ SPECS = [
     suite("a suite's examples nobody uploaded", "data", task="gsm8k", examples="ds_00000000"),
     suite("programs that may not be run", "task", task="humaneval"),
     suite("a suite's name that climbs", "name", name="../x"),
+    spec("a judge without a text suite", "evaluation", evaluation={"judge": {"against": ["teacher"]}}),
+    spec(
+        "a judge against nobody", "evaluation.judge.against", evaluation={"suites": [SUITE], "judge": {"against": []}}
+    ),
+    spec("a difficulty that runs programs", "difficulty", difficulty="tests"),
     spec("two suites of one name", "evaluation", evaluation={"suites": [SUITE, SUITE]}),
     spec(
         "seventeen suites", "evaluation.suites", evaluation={"suites": [SUITE | {"name": f"s{i}"} for i in range(17)]}

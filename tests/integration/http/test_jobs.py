@@ -207,6 +207,14 @@ def test_a_suite_names_data_sets_of_its_own_tenant_alone_and_keeps_them(api: Api
     assert api.owner.delete(f"/v1/datasets/{examples}").json()["error"]["code"] == "dataset_in_use"
 
 
+def test_a_judge_is_had_where_the_operator_has_set_one(api: Api) -> None:
+    evaluation = {"suites": [{"task": "custom", "data": api.upload()}], "judge": {"against": ["teacher"]}}
+    for address in ("/v1/jobs", "/v1/jobs/estimate"):
+        refused = api.owner.post(address, json=SPEC | {"evaluation": evaluation})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "evaluation.judge")
+        assert refused.json()["error"]["message"] == "evaluation.judge: the operator has set no judge"
+
+
 def test_a_plan_without_any_gradient_is_refused_before_it_is_queued(api: Api) -> None:
     spec = SPEC | {"alpha": 0.0, "divergence": "sft"}
     for address in ("/v1/jobs", "/v1/jobs/estimate"):

@@ -54,6 +54,27 @@ REPORT: dict[str, Any] = {
             "comparisons": [],
         }
     ],
+    "judged": {
+        "model": "judge-1",
+        "results": [
+            {
+                "suite": "dolly",
+                "subject": "teacher",
+                "pairs": 2,
+                "valid": 2,
+                "wins": 0,
+                "ties": 2,
+                "losses": 0,
+                "disagreements": 1,
+                "errors": {},
+                "win_rate": 50.0,
+                "prompt_tokens": 400,
+                "completion_tokens": 40,
+                "cost": None,
+            }
+        ],
+        "unavailable": None,
+    },
 }
 
 

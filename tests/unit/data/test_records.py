@@ -215,3 +215,23 @@ def test_reading_rows_imports_the_standard_library_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'cpd_engine'}"
+
+
+def test_tests_of_a_row_are_kept_in_any_format_and_come_back() -> None:
+    as_mbpp = {"test_list": ["assert f(1) == 1"], "test_imports": ["import math"], "test_setup_code": "x = 1"}
+    as_human_eval = {"test": "def check(candidate):\n    assert candidate(1) == 1\n", "entry_point": "f"}
+    for asked in ({"prompt": "Write f.", "completion": "def f(x): ..."}, {"text": "Write f.", "code": "def f(x): ..."}):
+        for tests in (as_mbpp, as_human_eval):
+            row = _one(asked | tests)
+            assert row.tests is not None
+            assert row.tests.fields() == tests
+            assert from_json(to_json(row).encode()) == row == _one(json.loads(to_json(row)))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"test": True}, {"test": "x"}, {"test_list": []}, {"test_list": [1]}, {"test_list": "assert f()"}, {}]
+)
+def test_fields_of_the_same_names_that_are_no_tests_are_left_alone(fields: dict[str, Any]) -> None:
+    row = _one({"instruction": "Hello.", "output": "Hi."} | fields)
+    assert row.tests is None
+    assert json.loads(to_json(row)).keys() == {"id", "instruction", "input", "output"}
