@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cpd_engine.config import DatasetSpec, HubModel, TinyModel
+from cpd_engine.config import DatasetSpec, ExaminationConfig, HubModel, TinyModel
 from cpd_engine.data.source import split_rows
-from cpd_engine.errors import HubUnavailable, ModelNotFound, UnsafeModelFormat
+from cpd_engine.errors import DatasetInvalid, HubUnavailable, ModelNotFound, UnsafeModelFormat
+from cpd_engine.events import Event
+from cpd_engine.examination import examine
 from cpd_engine.inputs import Inputs
 from cpd_engine.models.hub import DATA_FILES, MODEL_FILES, fetch
 from cpd_engine.models.load import load, resolve
@@ -32,7 +34,17 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         rows = [json.dumps({"prompt": f"{name} {i}?", "completion": f"{i}!"}) for i in range(count)]
         (data / f"{name}-00000-of-00001.jsonl").write_text("\n".join(rows))
     (data / "script.py").write_text("raise SystemExit")
-    return {"models/org/tiny": tiny, "models/org/pickled": pickled, "datasets/org/rows": data}
+    sums = root / "sums"
+    for folder, split, count in (("main", "train", 9), ("main", "test", 4), ("socratic", "test", 6)):
+        path = sums / folder / f"{split}-00000-of-00001.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps({"question": f"{i}?", "answer": f"#### {i}"}) + "\n" for i in range(count)))
+    return {
+        "models/org/tiny": tiny,
+        "models/org/pickled": pickled,
+        "datasets/org/rows": data,
+        "datasets/org/sums": sums,
+    }
 
 
 @pytest.fixture
@@ -112,3 +124,21 @@ def test_rows_of_a_hub_data_set_are_split_by_file_name(hub: HubStub, inputs: Inp
 def test_a_hub_data_set_is_fetched_as_data_only(hub: HubStub, inputs: Inputs) -> None:
     snapshot = fetch("org/rows", "main", kind="dataset", patterns=DATA_FILES, inputs=inputs)
     assert {file.suffix for file in snapshot.path.iterdir()} == {".jsonl"}
+
+
+def test_a_suite_from_the_hub_takes_the_test_rows_of_its_folder_and_fetches_nothing_else(
+    hub: HubStub, inputs: Inputs, repos: dict[str, Path], tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    suite = {"task": "gsm8k", "hub": "org/sums", "subset": "main", "shots": 0, "max_new_tokens": 2}
+    config = ExaminationConfig.model_validate({"suites": [suite], "threads": 1})
+    out = tmp_path / "out"
+    model = repos["models/org/tiny"]
+    examine(config, model=model, inputs=inputs, out=out, emit=events.append, should_stop=lambda: False)
+    told = json.loads((out / "questions" / "suites.json").read_text())["gsm8k"]
+    assert (told["rows"], told["commit"]) == (4, COMMIT)
+    assert [event.code for event in events if event.kind == "warned"] == ["revision_pinned"]
+    assert not any("socratic/test" in request for request in hub.requests)
+    empty = ExaminationConfig.model_validate({"suites": [suite | {"subset": "none"}], "threads": 1})
+    with pytest.raises(DatasetInvalid, match="org/sums holds no rows"):
+        examine(empty, model=model, inputs=inputs, out=tmp_path / "e", emit=events.append, should_stop=lambda: False)

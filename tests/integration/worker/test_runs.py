@@ -159,6 +159,28 @@ def test_a_data_set_reaches_the_engine_byte_for_byte(fleet: Fleet) -> None:
     assert ready.data["rows"] == {"train": 3}
 
 
+def test_the_data_sets_of_suites_reach_the_engine_and_a_missing_one_is_named(fleet: Fleet) -> None:
+    train, questions, examples = (fleet.dataset(b"{}\n" * count) for count in (3, 5, 7))
+    suites: list[dict[str, object]] = [
+        {"task": "dolly", "data": questions},
+        {"task": "gsm8k", "data": questions, "examples": examples},
+    ]
+    spec: dict[str, object] = {
+        "teacher": {"tiny": "gpt2"},
+        "student": {"tiny": "gpt2"},
+        "dataset": {"train": train},
+        "evaluation": {"suites": suites},
+    }
+    job_id = fleet.submit_spec(spec)
+    fleet.work_here(job_id)
+    (ready,) = [event for event in fleet.events(job_id) if event.kind == "data_ready"]
+    assert ready.data["rows"] == {"train": 3 + 5 + 7}
+    suites.append({"task": "unni", "data": "ds_aaaaaaaaaaaa"})
+    job = fleet.work_here(fleet.submit_spec(spec))
+    assert job.failure_code == "invalid_dataset"
+    assert "ds_aaaaaaaaaaaa" in (job.failure_message or "")
+
+
 def test_a_damaged_data_set_is_refused(fleet: Fleet) -> None:
     dataset_id = fleet.dataset(b"{}\n")
     stored: Path = fleet.backend.settings.store_dir / "datasets" / dataset_id
