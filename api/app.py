@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 
 from api import description, health, problems
 from api.artifacts.routes import router as artifacts
+from api.comparisons.routes import router as comparisons
 from api.core import db
 from api.core.queue import celery_app
 from api.core.settings import Settings
@@ -44,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     problems.install(app)
-    for router in (datasets, jobs, events, artifacts, health.router):
+    for router in (datasets, jobs, events, artifacts, comparisons, health.router):
         app.include_router(router)
     description.install(app)
     return app

@@ -86,9 +86,16 @@ def _dataset_id(dataset_id: Annotated[str, Path(description="The data set's id."
     return dataset_id
 
 
+def _comparison_id(comparison_id: Annotated[str, Path(description="The comparison's id.")]) -> str:
+    if _ID.fullmatch(comparison_id) is None:
+        raise NotFound("There is no such comparison.")
+    return comparison_id
+
+
 # Anything that no id looks like is answered as an id that does not exist, and never reaches a statement.
 JobId = Annotated[str, Depends(_job_id)]
 DatasetId = Annotated[str, Depends(_dataset_id)]
+ComparisonId = Annotated[str, Depends(_comparison_id)]
 
 Cursor = Annotated[str | None, Query(max_length=200, description="The `next_cursor` of the page before.")]
 

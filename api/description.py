@@ -6,10 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
+from api.comparisons.schemas import ComparisonSpec
 from cpd_engine.config import RunConfig
 
+# The bodies that api/bodies.py reads.
+BODIES = (RunConfig, ComparisonSpec)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -34,15 +37,20 @@ def described(app: FastAPI) -> dict[str, Any]:
         openapi_version=app.openapi_version,
     )
     _drop_invented(found)
-    schema = TypeAdapter(RunConfig).json_schema(ref_template=_REFERENCE, mode="validation")
-    inner = schema.pop("$defs")
+    for body in BODIES:
+        _add(found, body)
+    return found
+
+
+def _add(found: dict[str, Any], body: type[BaseModel]) -> None:
+    schema = TypeAdapter(body).json_schema(ref_template=_REFERENCE, mode="validation")
+    inner = schema.pop("$defs") | {body.__name__: schema}
     # A definition of the same name that says something else would make one of the two a lie.
     known = found["components"]["schemas"]
     clash = [name for name, value in inner.items() if known.get(name, value) != value]
     if clash:
         raise RuntimeError(f"two schemas are called {', '.join(clash)}")
-    found["components"]["schemas"] = dict(sorted({**known, **inner, "RunConfig": schema}.items()))
-    return found
+    found["components"]["schemas"] = dict(sorted({**known, **inner}.items()))
 
 
 def _drop_invented(found: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
-"""`python -m cpd_engine`: run, estimate, evaluate, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, evaluate, table, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
 
-Exit codes of `run`, `estimate` and `evaluate`: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a
-crash.
+Exit codes of the first four: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,12 +21,11 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from cpd_engine import launch, watchdog
+from cpd_engine import launch, options, watchdog
 from cpd_engine.arguments import parser
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
 from cpd_engine.events import Emit, Event, Failed, to_dict, to_json
-from cpd_engine.inputs import Inputs
 from cpd_engine.spec import read_examination, read_spec
 
 STOPPED = 10
@@ -46,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _estimate(arguments)
     if arguments.command == "evaluate":
         return _evaluate(arguments)
+    if arguments.command == "table":
+        return _table(arguments)
     try:
         match arguments.command:
             case "plan":
@@ -100,7 +101,12 @@ def _carry_out(config: RunConfig, arguments: argparse.Namespace, emit: Emit) -> 
         from cpd_engine import pipeline
 
         pipeline.run(
-            config, inputs=_inputs(arguments), out=arguments.out, emit=emit, should_stop=should_stop, fleet=place
+            config,
+            inputs=options.inputs(arguments, os.environ),
+            out=arguments.out,
+            emit=emit,
+            should_stop=should_stop,
+            fleet=place,
         )
 
     from cpd_engine import fleet
@@ -126,7 +132,9 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
         with ExitStack() as stack:
             out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cpd-estimate-")))
-            found = pipeline.estimate(config, inputs=_inputs(arguments), out=out, emit=emit, should_stop=should_stop)
+            found = pipeline.estimate(
+                config, inputs=options.inputs(arguments, os.environ), out=out, emit=emit, should_stop=should_stop
+            )
         if told is None:
             answer.write(json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n")
             answer.flush()
@@ -135,6 +143,23 @@ def _estimate(arguments: argparse.Namespace) -> int:
         config = read_spec(arguments.spec)
     except EngineError as error:
         return _refused(error, emit)
+    return _ended(work, world=1)
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    stream = _event_stream(arguments.events_fd)
+
+    def emit(event: Event) -> None:
+        stream.write(to_json(event) + "\n")
+        stream.flush()
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        from cpd_engine.stages.tabling import make_table
+
+        make_table(arguments.spec, out=arguments.out, emit=emit, should_stop=should_stop, clock=time.monotonic)
+
     return _ended(work, world=1)
 
 
@@ -151,9 +176,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     def work(should_stop: Callable[[], bool]) -> None:
         from cpd_engine.examination import examine
 
-        inputs = Inputs(
-            hub_cache=arguments.hub_cache, hub_endpoint=arguments.hub_endpoint, code_execution=arguments.code_execution
-        )
+        inputs = options.allowed(arguments, os.environ)
         examine(config, model=arguments.model, inputs=inputs, out=arguments.out, emit=emit, should_stop=should_stop)
 
     try:
@@ -202,19 +225,6 @@ def _event_stream(descriptor: int | None) -> TextIOWrapper:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
-
-
-def _inputs(arguments: argparse.Namespace) -> Inputs:
-    return Inputs(
-        datasets=dict(arguments.dataset),
-        base=arguments.spec.parent,
-        model_roots=tuple(arguments.model_root),
-        hub_cache=arguments.hub_cache,
-        hub_endpoint=arguments.hub_endpoint,
-        state_cache=arguments.state_cache,
-        state_cache_bytes=arguments.state_cache_bytes,
-        code_execution=arguments.code_execution,
-    )
 
 
 def _plan(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,11 +54,15 @@ class LossModule(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accumulated:
-    """Of all micro-batches of a step: (loss, ce, kd) [3] in nats per supervised token, and each sample's own CE [S]."""
+    """Of all micro-batches of a step: (loss, ce, kd) [3] in nats per supervised token, and each sample's own CE [S].
+
+    `own_tokens` of the `tokens` are of the data's own responses; ce is theirs alone, and 0 where there is none.
+    """
 
     means: Tensor
     sample_ce: Tensor
     tokens: int
+    own_tokens: int
     processed_tokens: int
 
 
@@ -117,6 +121,7 @@ class Accumulator:
         self.parallel.begin()
         fleet = self._runtime.fleet
         tokens = sum(sample.supervised for sample in samples)
+        own_tokens = sum(sample.supervised for sample in samples if not sample.generated)
         # (loss, ce, kd) and each sample's CE: what ranks add up.
         sums = torch.zeros(3 + len(samples), dtype=torch.float64, device=self._runtime.device)
         packed = self._packs(teacher)
@@ -128,14 +133,20 @@ class Accumulator:
                     self._backward(batch, Objective(), None, 0.0)
                     continue
                 taught = teacher.taught(batch, objective.temperature) if teacher and objective.distils else None
-                loss, ce, kd, ce_N = self._backward(batch, objective, taught, fleet.world / tokens)
-            sums[:3] += torch.stack([loss * (tokens / fleet.world), ce, kd])
+                aimed, weight = _of_own_text(objective) if batch.generated else (objective, 1.0)
+                loss, ce, kd, ce_N = self._backward(batch, aimed, taught, weight * fleet.world / tokens)
+            counted = torch.zeros_like(ce) if batch.generated else ce
+            sums[:3] += torch.stack([loss * (tokens / fleet.world), counted, kd])
             sums[3 + portion.samples] = _means(ce_N, batch.supervised)
         sums = fleet.added(sums)
+        means = sums[:3] / tokens
+        if own_tokens < tokens:
+            means[1] *= tokens / max(own_tokens, 1)
         return Accumulated(
-            means=sums[:3] / tokens,
+            means=means,
             sample_ce=sums[3:],
             tokens=tokens,
+            own_tokens=own_tokens,
             processed_tokens=sum(len(sample.input_ids) for sample in samples),
         )
 
@@ -155,9 +166,12 @@ class Accumulator:
         lengths = [len(sample.input_ids) for sample in samples]
 
         def split(share: list[int]) -> list[Indices]:
-            limit, size = self.micro_batch_tokens, self._micro_batch_size
-            found = parts([lengths[i] for i in share], tokens=limit, samples=size, padded=not packed) if share else []
-            return [np.array(share)[part] for part in found]
+            """The data's responses and the student's text apart: they have neither their loss nor, perhaps, their teacher in common."""
+            limit, size, found = self.micro_batch_tokens, self._micro_batch_size, list[Indices]()
+            for kind in ([i for i in share if samples[i].generated == said] for said in (False, True)):
+                cut = parts([lengths[i] for i in kind], tokens=limit, samples=size, padded=not packed) if kind else []
+                found += [np.array(kind)[part] for part in cut]
+            return found
 
         return self.parallel.portions(lengths, split, lambda part: _room(part, lengths, packed=packed))
 
@@ -166,6 +180,11 @@ class Accumulator:
         lengths = [len(sample.input_ids) for sample in samples]
         several = [p.samples for p in self._portions(samples, packed=packed) if len(p.samples) > 1]
         return max((_room(part, lengths, packed=packed) for part in several), default=None)
+
+
+def _of_own_text(objective: Objective) -> tuple[Objective, float]:
+    """The loss of the student's own text, and its weight: the teacher's word with the weight that it has elsewhere, never CE."""
+    return (replace(objective, alpha=0.0), 1.0 - objective.alpha) if objective.distils else (objective, 0.0)
 
 
 def _room(part: Indices, lengths: Sequence[int], *, packed: bool) -> int:

@@ -5,14 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cpd_engine.inputs import STATE_CACHE_BYTES
-
-
-def _named_path(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID=PATH")
-    return name, Path(path)
+from cpd_engine import options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +18,11 @@ def parser() -> argparse.ArgumentParser:
     estimate = commands.add_parser("estimate", help="time a few steps here and print what a run will take, as JSON")
     estimate.add_argument("--out", type=Path, help="run directory, which `run` may go on with [default: temporary]")
     for command in (run, estimate):
-        _engine_arguments(command)
+        options.add(command)
+    table = commands.add_parser("table", help="compare the finished runs that a JSON spec names")
+    table.add_argument("spec", type=Path)
+    table.add_argument("--out", type=Path, required=True, help="where `table` is sealed, with its figure")
+    options.add_heard(table)
 
     plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
     plan.add_argument("spec", type=Path)
@@ -41,21 +38,6 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--out", type=Path, required=True)
     _evaluate_arguments(commands.add_parser("evaluate", help="score a model directory on suites, without training"))
     return whole
-
-
-def _engine_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("spec", type=Path, help="recipe, .yaml or .json")
-    _place_arguments(command)
-    command.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
-    command.add_argument(
-        "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
-    )
-    command.add_argument(
-        "--state-cache", type=Path, metavar="DIR", help="kept teacher states, shared by all jobs of the machine"
-    )
-    command.add_argument(
-        "--state-cache-bytes", type=int, default=STATE_CACHE_BYTES, metavar="N", help="their size at most"
-    )
 
 
 def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
@@ -74,16 +56,4 @@ def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch-size", type=int, default=32, metavar="N")
     command.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     command.add_argument("--threads", type=int, metavar="N")
-    _place_arguments(command)
-
-
-def _place_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--hub-cache", type=Path, metavar="DIR")
-    command.add_argument("--hub-endpoint", metavar="URL")
-    command.add_argument(
-        "--code-execution",
-        action="store_true",
-        help="run programs that a model has written, in the sandbox, to grade them",
-    )
-    command.add_argument("--events-fd", type=int, metavar="N", help="write events to this descriptor instead of stdout")
-    command.add_argument("--watchdog", action="store_true", help="die when stdin ends")
+    options.add_allowed(command)

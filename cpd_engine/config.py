@@ -5,6 +5,7 @@ Knobs that a preset decides are `None` until `RunConfig.resolved()` fills them i
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,11 +23,13 @@ from pydantic import (
 from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
-Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step"]
-Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy"]
+Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step", "dakd"]
+Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion"]
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
-MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step"]
+MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step", "adaptive"]
+# Those for which the student has to answer every training prompt.
+BY_ANSWERS = frozenset({"rouge_l", "rank_fusion"})
 # The constants of each divergence that has any; at a mixing weight of 0 or 1 `jsd`, `skl` and `srkl` are identically 0 or another one.
 CONSTANTS: dict[str, tuple[str, ...]] = {
     "jsd": ("beta",),
@@ -48,9 +51,17 @@ Preset = Literal[
     "srkl",
     "abkd",
     "taid",
+    "kld_pocl",
+    "srkl_pocl",
+    "tvd_pocl",
+    "dakd",
+    "gkd",
+    "cpd_on_policy",
     "sft",
 ]
 Metric = Literal["rouge_l", "exact_match", "ce"]
+# The students that are trained beside the distilled one: by cross-entropy alone, and by plain KL(teacher || student).
+Baseline = Literal["sft", "kld"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _LOCAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}){0,3}")
@@ -241,6 +252,53 @@ class MixingSpec(Frozen):
     end: Fraction = 1.0
 
 
+class BudgetSpec(Frozen):
+    """How long the student trains, whatever its curriculum: so many optimizer steps, or supervised tokens, in all.
+
+    `amount` says it outright, `epochs` as what so many passes over all the samples take. The epochs of the curriculum share it in
+    proportion to what they would take without; of tokens it is met as nearly as whole steps allow.
+    """
+
+    unit: Literal["steps", "tokens"] = "steps"
+    amount: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    epochs: Annotated[float, Field(gt=0.0, le=1000.0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> BudgetSpec:
+        if (self.amount is None) == (self.epochs is None):
+            raise ValueError("name exactly one of amount and epochs")
+        return self
+
+
+class PolicySpec(Frozen):
+    """Whose answers the student learns from: the data's (`off`), or in part its own, as it then is (`on`; GKD).
+
+    `student_fraction` of all visits of samples are answered by the student. `refresh`: `epoch` has it answer an epoch's prompts as
+    that begins; `step` has it answer `batch_size` prompts at a time as their turn comes, and draws from the newest `buffer` answers
+    (None: four times `batch_size`). At temperature 0 it answers greedily. An answer never makes a sample longer than max_length.
+    """
+
+    kind: Literal["off", "on"]
+    student_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    refresh: Literal["epoch", "step"] = "epoch"
+    buffer: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 128
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> PolicySpec:
+        idle = PolicySpec.model_construct(kind="off")
+        if self.kind == "off" and (named := [name for name, value in self if value != getattr(idle, name)]):
+            raise ValueError(f"{', '.join(named)} has no effect where kind is 'off'; take kind 'on' or leave it out")
+        if self.kind == "on" and self.refresh == "epoch" and self.buffer is not None:
+            raise ValueError(
+                "buffer has no effect with refresh 'epoch', which keeps an epoch's answers; take refresh 'step'"
+            )
+        return self
+
+
 class ConstantsSpec(Frozen):
     """A divergence's own constants (paper A.4.5); None: the paper's value. Which divergence has which is checked by `RunConfig`."""
 
@@ -390,9 +448,16 @@ class EvaluationSpec(Frozen):
     validation_rows: Annotated[int, Field(ge=0, le=1_000_000)] = 200
     every_epochs: PositiveInt = 1
     test_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    baselines: Annotated[tuple[Literal["sft"], ...], Field(strict=False, max_length=1)] = ()
+    baselines: Annotated[tuple[Baseline, ...], Field(strict=False, max_length=2)] = ()
     generation: GenerationSpec = GenerationSpec()
     suites: Suites = ()
+
+    @field_validator("baselines")
+    @classmethod
+    def _each_once(cls, value: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("name each baseline once")
+        return value
 
     @model_validator(mode="after")
     def _suites_are_told_apart(self) -> EvaluationSpec:
@@ -460,10 +525,12 @@ class RunConfig(Frozen):
     detach_target: bool = False
     tau_squared: bool = True
     mixing: MixingSpec | None = None
+    policy: PolicySpec | None = None
     curriculum: Curriculum | None = None
     min_fraction: Fraction = 0.0
     difficulty: Difficulty | None = None
     subset_repeat: Annotated[int, Field(ge=1, le=1000)] | None = None
+    budget: BudgetSpec | None = None
     # Rank the samples anew after every so many epochs, by the cross-entropy seen in training (paper 6.2).
     refresh_every: Annotated[int, Field(ge=1, le=1000)] | None = None
 
@@ -474,6 +541,9 @@ class RunConfig(Frozen):
     max_length: Annotated[int, Field(ge=8, le=1_048_576)] = 512
     overlong: Literal["drop", "truncate_response"] = "drop"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    # What the student's training leaves to chance (order of batches, dropout, LoRA's first weights), its twins' too; None: `seed`, which
+    # stays with splits, rows that are scored and the tuned teacher. So seeds are compared on the same rows under the same teacher.
+    student_seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     resources: ResourceSpec = ResourceSpec()
@@ -508,11 +578,55 @@ class RunConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _mixing_follows_growth(self) -> RunConfig:
+        curriculum = self.curriculum or PRESETS[self.preset]["curriculum"]
+        if curriculum == "dakd" and self.mixing is not None and self.mixing.kind == "calibrated":
+            raise ValueError(
+                "mixing 'calibrated' follows the difficulty of a subset that grows; that of 'dakd' shrinks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_logits_are_kept(self) -> RunConfig:
         divergence = self.divergence or PRESETS[self.preset]["divergence"]
         if divergence == "taid" and self.teacher.top_k is not None:
             raise ValueError("teacher.top_k: taid mixes whole logits, of which the top k do not suffice")
         return self
+
+    @model_validator(mode="after")
+    def _student_can_be_listened_to(self) -> RunConfig:
+        given = PRESETS[self.preset].get("policy")
+        policy = self.policy or (PolicySpec.model_validate(given) if given else None)
+        if policy is None or policy.kind == "off":
+            return self
+        if (self.divergence or PRESETS[self.preset]["divergence"]) == "sft":
+            raise ValueError(
+                "policy: the student's own text is learnt from by what the teacher says of it, and 'sft' asks none"
+            )
+        if self.teacher.top_k is not None:
+            raise ValueError(
+                "teacher.top_k: of text that the student has yet to write nothing can be kept; leave top_k out, or policy 'off'"
+            )
+        resources, part = self.resources, math.ceil(policy.student_fraction * self.optimizer.batch_size)
+        if policy.buffer is not None and policy.buffer < part:
+            raise ValueError(
+                f"policy.buffer: a step takes up to {part} of the student's answers; keep as many at least"
+            )
+        if policy.refresh == "step" and resources.sharding == "full" and resources.gpus * resources.nodes > 1:
+            raise ValueError(
+                "policy.refresh: 'step' would put a sharded student together every few steps; take 'epoch', or sharding 'none'"
+            )
+        return self
+
+    @property
+    def on_policy(self) -> PolicySpec | None:
+        """How the student answers itself, None where it does not; of a resolved config."""
+        return self.policy if self.policy is not None and self.policy.kind == "on" else None
+
+    @property
+    def own_share(self) -> float:
+        """The share of visits that show the data's own responses; of a resolved config."""
+        return 1.0 - self.on_policy.student_fraction if self.on_policy is not None else 1.0
 
     def resolved(self) -> RunConfig:
         """The same run with every `None` that the preset decides filled in. Idempotent."""
@@ -521,4 +635,7 @@ class RunConfig(Frozen):
         if self.divergence not in (None, preset["divergence"]):
             # Another divergence's constants are not for this one.
             missing.pop("constants", None)
+        if self.on_policy is not None and self.alpha is None:
+            # On-policy there is no cross-entropy unless it is asked for (A.4.3), whatever the preset has off-policy.
+            missing["alpha"] = 0.0
         return RunConfig.model_validate(self.model_dump() | missing) if missing else self

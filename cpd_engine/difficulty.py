@@ -6,10 +6,13 @@ from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from cpd_engine.config import BY_TEACHER, Difficulty
+from cpd_engine.config import BY_ANSWERS, BY_TEACHER, Difficulty
 
 Floats = NDArray[np.float64]
+# The constant of reciprocal rank fusion; POCL's paper prints none, and 60 is its authors' own (Cormack, Clarke and Büttcher, 2009).
+FUSION = 60.0
 
 
 def scores(
@@ -19,13 +22,15 @@ def scores(
     supervised_tokens: NDArray[np.int64],
     teacher_ce_sum: Floats | None = None,
     student_entropy_sum: Floats | None = None,
+    student_rouge_l: Floats | None = None,
 ) -> Floats:
     """Score per sample [N] from summed negative log-likelihoods in nats over the supervised tokens.
 
     `ce_mean`: −log q(y) per token, of the untrained student; `ce_sum`: its sum, the paper's formula; `teacher_ce`: the teacher's
     mean; `dds`: the student's over the teacher's, DA-KD's distillation difficulty score as the paper words it (6.3), whose own code
-    is not public; `entropy`: the mean of −Σ q log q over the student's predictions of those tokens (6.3). A sample without
-    supervised tokens gets NaN, which the profile leaves out and counts. Raises ValueError where sums are needed and not there.
+    is not public; `entropy`: the mean of −Σ q log q over the student's predictions of those tokens (6.3); `rouge_l`: 1 − ROUGE-L
+    (0..1) of the student's greedy answer (6.3); `rank_fusion`: POCL's, the ranks by ROUGE-L and by CE fused. A sample without
+    supervised tokens gets NaN, which the profile leaves out and counts. Raises ValueError where values are needed and not there.
     """
     tokens = np.where(supervised_tokens > 0, supervised_tokens, np.nan).astype(np.float64)
     match kind:
@@ -42,8 +47,30 @@ def scores(
             return ratios
         case "entropy":
             return _given(student_entropy_sum, kind).astype(np.float64) / tokens
+        case "rouge_l":
+            return (1.0 - _given(student_rouge_l, kind)) * (tokens / tokens)
+        case "rank_fusion":
+            return fused(student_ce_sum.astype(np.float64) / tokens, 1.0 - _given(student_rouge_l, kind))
         case _:
             assert_never(kind)
+
+
+def fused(*difficulties: Floats) -> Floats:
+    """Ranks by several difficulties [N] made one by reciprocal rank fusion: the largest Σ 1/(60 + rank) less each sample's, so from 0.
+
+    The easiest has rank 1, equal ones share their mean rank. A sample with any difficulty that is not finite gets NaN.
+    """
+    usable = np.logical_and.reduce([np.isfinite(values) for values in difficulties])
+    result = np.full(len(usable), np.nan)
+    nearness = sum(1.0 / (FUSION + rankdata(values[usable])) for values in difficulties)
+    if usable.any():
+        result[usable] = np.max(nearness) - nearness
+    return result
+
+
+def needs_answers(kind: Difficulty) -> bool:
+    """True where the untrained student has to answer every training prompt."""
+    return kind in BY_ANSWERS
 
 
 def needs_teacher(kind: Difficulty) -> bool:
@@ -53,6 +80,7 @@ def needs_teacher(kind: Difficulty) -> bool:
 
 def _given(sums: Floats | None, kind: Difficulty) -> Floats:
     if sums is None:
-        missing = "the student's entropy" if kind == "entropy" else "the teacher's cross-entropy"
+        missing = "the teacher's cross-entropy" if kind in BY_TEACHER else "the student's answers"
+        missing = "the student's entropy" if kind == "entropy" else missing
         raise ValueError(f"{kind} needs {missing}")
     return sums

@@ -65,6 +65,12 @@ class NothingToLearn(EngineError):
     code = "no_gradient"
 
 
+class NothingToCompare(EngineError):
+    """No run of a comparison has finished, or those that have scored no test row in common."""
+
+    code = "nothing_to_compare"
+
+
 class Diverged(EngineError):
     """The loss or a gradient stopped being finite."""
 
@@ -81,6 +87,18 @@ class ResourcesUnavailable(EngineError):
     """The machine has fewer devices than the run asks for, or the run was started on another number of processes."""
 
     code = "resources_unavailable"
+
+
+class SandboxUnavailable(EngineError):
+    """Programs of a model's were to be run, and there is no sandbox that confines them."""
+
+    code = "sandbox_unavailable"
+
+
+class JudgeUnavailable(EngineError):
+    """The judge's endpoint refuses to be asked, or has stopped answering; what it had said is kept."""
+
+    code = "judge_unavailable"
 
 
 class StorageFull(EngineError):

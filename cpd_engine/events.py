@@ -13,12 +13,14 @@ from pydantic import Field, TypeAdapter
 
 Phase = Literal["prepare", "teacher_sft", "profile", "train", "evaluate", "export"]
 PHASES: tuple[Phase, ...] = ("prepare", "teacher_sft", "profile", "train", "evaluate", "export")
-# Which model a training loop moves: the teacher in its own fine-tuning, the student, or the CE-only twin of the student.
-Trained = Literal["teacher", "student", "sft"]
-Subject = Literal["teacher", "untouched", "student", "sft"]
+# Which model a training loop moves: the teacher in its own fine-tuning, the student, or a twin of it (CE alone, or plain KLD).
+Trained = Literal["teacher", "student", "sft", "kld"]
+Subject = Literal["teacher", "untouched", "student", "sft", "kld"]
 # Who answers a suite: a model of a run, or one that is examined by itself.
 Examinee = Literal[Subject, "model"]
 Split = Literal["validation", "test"]
+# What a job finds that another one of the same machine has made.
+Shareable = Literal["tuned_teacher", "student_scores", "student_attempts", "teacher_answers", "untouched_answers"]
 # `phase`: the result of a finished piece of work; `training`: state to resume from; `best`: weights chosen on validation;
 # `export`: the files a user downloads.
 CheckpointRole = Literal["phase", "training", "best", "export"]
@@ -92,12 +94,16 @@ class DataReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPlan:
-    """One epoch of the plan: k_e of N samples, target mean difficulty (None where the curriculum has none), iterations, τ_e, t_e, α_e."""
+    """One epoch of the plan: k_e of N samples, target mean difficulty (None where the curriculum has none), iterations, τ_e, t_e, α_e.
+
+    `visits`: how often it shows a sample, r·k_e; under a budget as often as its iterations have room for.
+    """
 
     epoch: int
     subset_size: int
     target: float | None
     iterations: int
+    visits: int
     temperature: float
     mixing: float
     alpha: float
@@ -162,11 +168,15 @@ class ScoredSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileReady:
-    """The difficulty profile L̄(k), thinned to at most about 500 points (`k`, `cumulative`), and what the curriculum made of it."""
+    """The difficulty profile L̄(k), thinned to at most about 500 points (`k`, `cumulative`), and what the curriculum made of it.
+
+    `descending`: the curriculum takes the hardest first, and L̄(k) is the mean of the k hardest.
+    """
 
     difficulty: str
     samples: int
     unscored: int
+    descending: bool
     mean: float
     k: tuple[int, ...]
     cumulative: tuple[float, ...]
@@ -194,6 +204,22 @@ class RankingRefreshed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudentAnswered:
+    """The student has answered training prompts, to learn from its own text in `epoch`, after `step` finished steps.
+
+    `mean_tokens` without the end token; the share that `ended` by themselves, the others were cut short; the share that is `empty`.
+    """
+
+    epoch: int
+    step: int
+    answers: int
+    mean_tokens: float
+    ended: float
+    empty: float
+    kind: Literal["student_answered"] = "student_answered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherStatesPlanned:
     """Whether the teacher's states are kept (`disk`, `memory`) or its body is asked at every visit (`off`), before either is spent.
 
@@ -209,6 +235,14 @@ class TeacherStatesPlanned:
     passes_with: float
     operations_ratio: float | None
     kind: Literal["teacher_states_planned"] = "teacher_states_planned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """A piece of work that another job of this machine had done, bit for bit as this one would have: it is taken over."""
+
+    what: Shareable
+    kind: Literal["recalled"] = "recalled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,9 +263,10 @@ class EpochStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens …) repeat exactly on resume.
+    """One optimizer step. `values` (loss, ce, kd, grad_norm, learning_rate, tokens, processed_tokens …) repeat exactly on resume.
 
-    The other fields are of this process and do not.
+    `tokens` are supervised ones, `processed_tokens` all that went through the student. The other fields are of this process and do
+    not; `step_s` is what the step took, validation and saving left out.
     """
 
     trained: Trained
@@ -240,6 +275,7 @@ class Measured:
     epoch: int
     values: dict[str, float]
     tokens_per_s: float
+    step_s: float
     eta_s: float | None
     memory_bytes: int
     kind: Literal["measured"] = "measured"
@@ -368,6 +404,74 @@ class Examined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberScore:
+    """One metric of a compared member: the mean over its seeds, each seed's own value, and two 95 % intervals of the mean.
+
+    `seed_interval`: Student's t over the seeds, None for one seed. `row_interval`: bootstrap over the test rows, each row's value
+    averaged over the seeds. `gap_closed`: (member − untouched) / (teacher − untouched), None where there is no such gap.
+    """
+
+    mean: float
+    by_seed: tuple[float, ...]
+    seed_interval: tuple[float, float] | None
+    row_interval: tuple[float, float]
+    gap_closed: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAgainst:
+    """A member − the baseline in one metric, paired by test row after each row's value was averaged over the seeds.
+
+    `p_value`: two-sided Wilcoxon signed-rank, `p_holm` the same adjusted for all members that are compared; None where all pairs tie.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float | None
+    p_holm: float | None
+    non_zero: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCosts:
+    """What a run of a member took, on average over those that finished; None where it is not known.
+
+    Optimizer steps of the student, supervised and processed tokens in them, the seconds they took, and all seconds on a worker.
+    """
+
+    steps: float | None
+    supervised_tokens: float | None
+    processed_tokens: float | None
+    train_s: float | None
+    worker_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedMember:
+    """A member's line of the table: `seeds` that finished, what the others ended in, and scores of its teacher and untouched student."""
+
+    label: str
+    seeds: tuple[int, ...]
+    failures: tuple[str, ...]
+    scores: dict[str, MemberScore]
+    against: dict[str, MemberAgainst]
+    teacher: dict[str, float]
+    untouched: dict[str, float]
+    costs: MemberCosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The table of a comparison over the `rows` test rows that all finished runs have scored."""
+
+    rows: int
+    baseline: str
+    budget: str
+    members: tuple[ComparedMember, ...]
+    kind: Literal["compared"] = "compared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """The student as a user downloads it: sealed directory, formats ('merged', and 'adapter' with LoRA), parameters."""
 
@@ -415,7 +519,9 @@ Event = (
     | Planned
     | ProfileReady
     | RankingRefreshed
+    | StudentAnswered
     | TeacherStatesPlanned
+    | Recalled
     | EpochStarted
     | Measured
     | Evaluated
@@ -423,6 +529,7 @@ Event = (
     | Checkpointed
     | Reported
     | Examined
+    | Compared
     | Exported
     | Finished
     | Stopped

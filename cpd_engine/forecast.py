@@ -84,6 +84,8 @@ def forecast(
     """
     per_row, told = _row_tokens(config, characters / max(planned.samples, 1))
     assumptions = [told, "time of evaluation left out", "memory without the program itself, half a GB on a CPU"]
+    if config.on_policy is not None:
+        assumptions.append("time of the student's own answers left out, which are taken to be as long as the data's")
     if flops_per_s is None:
         assumptions.append(f"{ASSUMED_FLOPS_PER_S:.0e} operations per second: no finished job to learn from yet")
     shown = Forecast(
@@ -119,6 +121,8 @@ def _priced(
     """What follows from both shapes, at `speed` operations per second."""
     kept = keeps_states(config)
     cache = _cache(config, planned, teacher, response_characters) if kept else 0
+    # On-policy the body stays, for the student's own text; as if it were asked at every visit.
+    kept = kept and config.on_policy is None
     adapter = adapter_parameters(student, config.lora) if config.lora else student.parameters
     disk = disk_bytes(
         config,
@@ -142,9 +146,9 @@ def keeps_states(config: RunConfig) -> bool:
     visits = savings.visits(
         planned.epochs,
         samples=planned.samples,
-        repeat=config.subset_repeat or 1,
         distils=config.divergence != "sft",
     )
+    visits = config.own_share * visits + savings.twin_visits(planned, config.evaluation.baselines)
     passes = visits + (config.difficulty in BY_TEACHER)
     asked = config.teacher.cache
     always = asked != "auto" or config.teacher.top_k is not None
@@ -164,7 +168,9 @@ def _cache(config: RunConfig, planned: Planned, teacher: Shape, response_charact
         hidden=teacher.hidden,
         dtype_bytes=_frozen_bytes(config),
         top_k=config.teacher.top_k,
-        temperatures=len(set(schedule(config).temperatures)),
+        temperatures=len(
+            {*schedule(config).temperatures, *(1.0 for twin in config.evaluation.baselines if twin == "kld")}
+        ),
     )
     return round(supervised * record)
 
@@ -209,8 +215,8 @@ def disk_bytes(config: RunConfig, *, teacher_parameters: int, student_parameters
 def _work(config: RunConfig, planned: Planned, teacher: Shape, student: Shape, per_row: float, kept: bool) -> float:
     """Operations of scoring and training."""
     visits = planned.total_iterations * planned.batch_size
-    twins = len(config.evaluation.baselines)
-    work = visits * (step_flops(teacher, student, kept=kept) + twins * TRAINING_FLOPS * student.parameters)
+    twins = [step_flops(teacher, student, kept=kept or twin == "sft") for twin in config.evaluation.baselines]
+    work = visits * (step_flops(teacher, student, kept=kept) + sum(twins))
     scored = student.parameters + teacher.parameters * (kept + (config.difficulty in BY_TEACHER))
     work += planned.samples * FORWARD_FLOPS * scored
     if config.teacher_sft is not None:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -21,6 +20,7 @@ from cpd_engine.config import GenerationSpec
 from cpd_engine.data.encode import Ids
 from cpd_engine.errors import StopRequested
 from cpd_engine.models.decoder import Decoder
+from cpd_engine.sampling import choose, draws
 
 # Finished rows leave the batch once they are this share of it: copying the cache costs about one decoding step.
 _COMPACT_AT = 0.25
@@ -50,6 +50,7 @@ def generate(
     settings: GenerationSpec,
     end_ids: Collection[int],
     seeds: Sequence[int],
+    rooms: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     stops: Sequence[str] = (),
@@ -57,8 +58,8 @@ def generate(
     """One answer a prompt, in the prompts' order. `seeds`: one a prompt, see `row_seed`; unused at temperature 0 (greedy).
 
     An answer ends at any of `end_ids`, before any of the texts `stops` (its tokens are those with which that text was made), after
-    `max_new_tokens`, or where the model's positions end. `on_progress(done, total)` counts answers. Raises StopRequested within one
-    decoding step after `should_stop()` says yes.
+    `max_new_tokens` or as many as `rooms` has for it, the end token counted, or where the model's positions end.
+    `on_progress(done, total)` counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
     """
     answers: list[Answer | None] = [None] * len(prompts)
     training = decoder.model.training
@@ -68,7 +69,10 @@ def generate(
         done = 0
         for start in range(0, len(by_length), settings.batch_size):
             chosen = by_length[start : start + settings.batch_size]
-            batch = [_Row(index=i, prompt=prompts[i], room=_room(decoder, len(prompts[i]), settings)) for i in chosen]
+            batch = [
+                _Row(index=i, prompt=prompts[i], room=_room(decoder, prompts[i], settings, rooms[i] if rooms else None))
+                for i in chosen
+            ]
             ends = _Ends(decoder, frozenset(end_ids), stops)
             _decode(decoder, batch, settings, ends, [seeds[i] for i in chosen], should_stop)
             for row in batch:
@@ -125,11 +129,13 @@ class _Ends:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def _room(decoder: Decoder, prompt_length: int, settings: GenerationSpec) -> int:
-    if prompt_length == 0:
+def _room(decoder: Decoder, prompt: Ids, settings: GenerationSpec, most: int | None) -> int:
+    """New tokens that a row may have: those asked for, but no more than `most` and than the model has positions."""
+    if len(prompt) == 0:
         raise ValueError("a prompt needs at least one token")
+    room = settings.max_new_tokens if most is None else min(settings.max_new_tokens, most)
     bound = decoder.max_positions
-    return settings.max_new_tokens if bound is None else max(0, min(settings.max_new_tokens, bound - prompt_length))
+    return room if bound is None else max(0, min(room, bound - len(prompt)))
 
 
 def _decode(
@@ -141,7 +147,7 @@ def _decode(
     should_stop: Callable[[], bool] | None,
 ) -> None:
     """Fill the rows' tokens. The loop holds only open rows, or a few closed ones until it pays to take them out."""
-    draws_by_row = {row.index: _draws(seed, row.room, settings) for row, seed in zip(batch, seeds, strict=True)}
+    draws_by_row = {row.index: draws(seed, row.room, settings) for row, seed in zip(batch, seeds, strict=True)}
     rows = [row for row in batch if row.open]
     if not rows:
         return
@@ -149,21 +155,23 @@ def _decode(
         _remember(row, [int(token) for token in row.prompt], settings.no_repeat_ngram_size)
     ids_BT, mask_BT = _left_padded([row.prompt for row in rows], decoder.device)
     cache = DynamicCache(config=decoder.model.config)
-    step = 0
+    bound, step = decoder.max_positions, 0
     while True:
         if should_stop is not None and should_stop():
             raise StopRequested
         logits_BV = _next_logits(decoder, ids_BT, mask_BT, cache)
         _forbid_repeats(logits_BV, rows, settings.no_repeat_ngram_size)
         draws_B = [draws_by_row[row.index][step] if row.open else 0.5 for row in rows]
-        chosen = _choose(logits_BV, draws_B, settings)
+        chosen = choose(logits_BV, draws_B, settings)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             _append(row, token, ends, settings.no_repeat_ngram_size)
         step += 1
         open_ = [at for at, row in enumerate(rows) if row.open]
         if not open_:
             return
-        if len(rows) - len(open_) >= _COMPACT_AT * len(rows):
+        # A row at the model's last position was closed there, and cannot even stay.
+        full = bound is not None and max(len(row.prompt) for row in rows) + step > bound
+        if full or len(rows) - len(open_) >= _COMPACT_AT * len(rows):
             kept = torch.tensor(open_, device=decoder.device)
             rows = [rows[at] for at in open_]
             chosen, mask_BT = chosen[kept], mask_BT[kept]
@@ -201,32 +209,6 @@ def _next_logits(decoder: Decoder, ids_BT: Tensor, mask_BT: Tensor, cache: Dynam
         input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True, **known
     ).last_hidden_state
     return decoder.logits(states[:, -1]).float()
-
-
-def _draws(seed: int, count: int, settings: GenerationSpec) -> NDArray[np.float64]:
-    """The row's own uniform numbers, one a token."""
-    return np.random.default_rng(seed).random(count) if settings.temperature > 0 else np.zeros(count)
-
-
-def _choose(logits_BV: Tensor, draws_B: Sequence[float], settings: GenerationSpec) -> Tensor:
-    """The next token of each row: the likeliest, or drawn by inverting the cumulative distribution at the row's number.
-
-    Filters in the usual order: temperature, then top-k, then top-p (the smallest set of likeliest tokens that reaches p).
-    """
-    if settings.temperature == 0:
-        return logits_BV.argmax(dim=-1)
-    sorted_BV, tokens_BV = (logits_BV.double() / settings.temperature).sort(dim=-1, descending=True, stable=True)
-    if settings.top_k:
-        sorted_BV[:, settings.top_k :] = -torch.inf
-    probabilities_BV = sorted_BV.softmax(dim=-1)
-    before_BV = probabilities_BV.cumsum(dim=-1) - probabilities_BV
-    probabilities_BV[before_BV >= settings.top_p] = 0.0
-    cumulative_BV = probabilities_BV.cumsum(dim=-1)
-    draws_B1 = torch.tensor(draws_B, dtype=torch.float64, device=logits_BV.device)[:, None]
-    at_B1 = torch.searchsorted(cumulative_BV, draws_B1 * cumulative_BV[:, -1:], right=True)
-    # Rounding may carry a draw next to 1 beyond the last token that can be drawn.
-    last_B1 = (probabilities_BV > 0).sum(dim=-1, keepdim=True) - 1
-    return tokens_BV.gather(1, torch.minimum(at_B1, last_B1))[:, 0]
 
 
 def _remember(row: _Row, tokens: Sequence[int], ngram: int) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from torch import Tensor
 
 from cpd_engine import checkpoint
+from cpd_engine.beside import Beside
 from cpd_engine.errors import CheckpointCorrupt
 from cpd_engine.evaluation.report import LOWER_IS_BETTER
 from cpd_engine.events import Checkpointed, CheckpointRole, Emit, Warned
 from cpd_engine.fleet import ALONE, Fleet
 from cpd_engine.learner import Learner
-from cpd_engine.ranking import Ranking
 from cpd_engine.repro import capture_state, restore_state
 
 
@@ -42,13 +42,13 @@ class Keeper:
     """Saves and restores one training. `best` and `judged` (the last validated step) are part of the state that it saves."""
 
     def __init__(
-        self, place: Place, *, metric: str, emit: Emit, ranking: Ranking | None = None, fleet: Fleet = ALONE
+        self, place: Place, *, metric: str, emit: Emit, beside: Beside | None = None, fleet: Fleet = ALONE
     ) -> None:
         self._place = place
         self._root = place.out / place.folder
         self._metric = metric
         self._emit = emit
-        self._ranking = ranking
+        self._beside = beside if beside is not None else Beside()
         self._fleet = fleet
         self.best: Judgement | None = None
         self.judged = 0
@@ -62,8 +62,8 @@ class Keeper:
         learner.load_weights(checkpoint.read_tensors(path / "weights.safetensors"))
         learner.load_optimizer_state(checkpoint.read_tensors(path / "optimizer.safetensors"))
         self._restore_generators(checkpoint.read_tensors(path / "generators.safetensors"))
-        if self._ranking is not None:
-            self._ranking.load_state(checkpoint.read_tensors(path / "ranking.safetensors"))
+        for name, part in self._beside.parts.items():
+            part.load_state(checkpoint.read_tensors(path / f"{name}.safetensors"))
         state = checkpoint.read_json(path / "state.json")
         learner.step = self._saved = state["step"]
         # Splits decide what dropout draws: what memory did not hold before is not tried again.
@@ -87,9 +87,7 @@ class Keeper:
             "weights": learner.weights(),
             "optimizer": learner.optimizer_state(),
             "generators": self._generators(),
-        }
-        if self._ranking is not None:
-            tensors["ranking"] = self._ranking.state()
+        } | {name: part.state() for name, part in self._beside.parts.items()}
         if self._fleet.leads:
             self._seal_state(tensors, step, epoch, learner.micro_batch_tokens)
         self._fleet.wait()

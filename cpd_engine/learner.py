@@ -26,7 +26,8 @@ from cpd_engine.teacher import Teaches
 class StepValues:
     """Of one optimizer step; losses in nats per supervised token, the gradient's norm before clipping.
 
-    `sample_ce`: nats per supervised token of each of the turn's samples, before the step.
+    `own_tokens` of the `tokens` are of the data's own responses, of which `ce` is, 0 where there is none. `sample_ce`: nats per
+    supervised token of each of the turn's samples, before the step.
     """
 
     loss: float
@@ -34,6 +35,7 @@ class StepValues:
     kd: float
     grad_norm: float
     tokens: int
+    own_tokens: int
     processed_tokens: int
     sample_ce: tuple[float, ...]
 
@@ -92,6 +94,7 @@ class Learner:
             kd=kd,
             grad_norm=grad_norm,
             tokens=found.tokens,
+            own_tokens=found.own_tokens,
             processed_tokens=found.processed_tokens,
             sample_ce=tuple(sample_ce),
         )

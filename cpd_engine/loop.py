@@ -1,16 +1,17 @@
-"""The training loop: one for the teacher's own fine-tuning, the student, and its CE-only twin."""
+"""The training loop: one for the teacher's own fine-tuning, the student, and its twins."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
+from cpd_engine.beside import Beside
 from cpd_engine.course import Course, Turn
 from cpd_engine.errors import StopRequested
 from cpd_engine.events import Emit, EpochStarted, Measured, Warned
 from cpd_engine.keeper import Judgement, Keeper
 from cpd_engine.learner import Learner, StepValues
-from cpd_engine.ranking import Ranking
+from cpd_engine.policy import OnPolicy
 from cpd_engine.runtime import Runtime
 from cpd_engine.teacher import Teaches
 
@@ -25,18 +26,20 @@ def train(
     *,
     teacher: Teaches | None,
     validate: Validate,
-    ranking: Ranking | None = None,
+    beside: Beside | None = None,
     runtime: Runtime,
     emit: Emit,
     should_stop: Callable[[], bool],
     clock: Callable[[], float],
 ) -> None:
-    """Train from where the learner stands to the course's end: due evaluation → due save → stop? → step → measure.
+    """Train from where the learner stands to the course's end: due evaluation → due save → stop? → the student's answers → step →
+    measure.
 
     `validate(step, epoch)` scores the learner's model. Raises StopRequested with the state sealed, and Diverged with the last
     sealed state untouched.
     """
-    turns = course.turns(learner.step, ranking.order_for if ranking is not None else None)
+    beside = beside if beside is not None else Beside()
+    turns = course.turns(learner.step, beside.order_for, beside.mixing_from)
     pace = Pace(course.total_steps, clock)
     epoch = course.epoch_after(learner.step)
     try:
@@ -56,7 +59,8 @@ def train(
             if turn.epoch.epoch != epoch or turn.index == 0:
                 epoch = turn.epoch.epoch
                 emit(_epoch_started(course, turn))
-            values = _step(learner, turn, teacher, ranking, emit)
+            turn = _answered(beside.policy, turn, step, pace)
+            values = _step(learner, turn, teacher, beside, emit)
             emit(_measured(course, turn, learner.step, values, pace, runtime))
     except StopRequested:
         keeper.save(learner, epoch)
@@ -76,22 +80,32 @@ class Pace:
         """Count from now on: what went before was no training."""
         self._last = self._clock()
 
-    def step(self, step: int, tokens: int) -> tuple[float, float]:
-        """Tokens per second and the seconds left, after finishing `step` with its tokens."""
+    def step(self, step: int, tokens: int) -> tuple[float, float, float]:
+        """Tokens per second, what the step took and the seconds left, after finishing `step` with its tokens."""
         now = self._clock()
-        self._marks.append((max(now - self._last, 1e-9), tokens))
+        took_s = max(now - self._last, 1e-9)
+        self._marks.append((took_s, tokens))
         self._last = now
         spent = sum(duration for duration, _ in self._marks)
         rate = sum(count for _, count in self._marks) / spent
-        return rate, (self._total - step) * spent / len(self._marks)
+        return rate, took_s, (self._total - step) * spent / len(self._marks)
 
 
-def _step(learner: Learner, turn: Turn, teacher: Teaches | None, ranking: Ranking | None, emit: Emit) -> StepValues:
+def _answered(policy: OnPolicy | None, turn: Turn, step: int, pace: Pace) -> Turn:
+    """The turn, on-policy with the student's own answers in it, which it gives first where they are due."""
+    if policy is None:
+        return turn
+    if policy.due(turn):
+        policy.write(turn, step)
+        pace.restart()
+    return policy.shared(turn, step)
+
+
+def _step(learner: Learner, turn: Turn, teacher: Teaches | None, beside: Beside, emit: Emit) -> StepValues:
     """One optimizer step, and what there is to note and to say of it."""
     room = learner.micro_batch_tokens
     values = learner.learn(turn, teacher)
-    if ranking is not None:
-        ranking.note(turn.indices, values.sample_ce)
+    beside.note(turn, values)
     if learner.micro_batch_tokens < room:
         emit(_halved(learner))
     return values
@@ -121,7 +135,7 @@ def _epoch_started(course: Course, turn: Turn) -> EpochStarted:
 
 
 def _measured(course: Course, turn: Turn, step: int, found: StepValues, pace: Pace, runtime: Runtime) -> Measured:
-    tokens_per_s, eta_s = pace.step(step, found.processed_tokens)
+    tokens_per_s, step_s, eta_s = pace.step(step, found.processed_tokens)
     return Measured(
         trained=course.trained,
         step=step,
@@ -129,7 +143,8 @@ def _measured(course: Course, turn: Turn, step: int, found: StepValues, pace: Pa
         epoch=turn.epoch.epoch,
         values={
             "loss": found.loss,
-            "ce": found.ce,
+            # Of nothing there is no mean.
+            **({"ce": found.ce} if found.own_tokens else {}),
             "kd": found.kd,
             "grad_norm": found.grad_norm,
             "learning_rate": turn.learning_rate,
@@ -137,8 +152,13 @@ def _measured(course: Course, turn: Turn, step: int, found: StepValues, pace: Pa
             "mixing": turn.objective.mixing,
             "alpha": turn.objective.alpha,
             "tokens": float(found.tokens),
+            "processed_tokens": float(found.processed_tokens),
+            **(
+                {"student_tokens": student_tokens} if (student_tokens := float(found.tokens - found.own_tokens)) else {}
+            ),
         },
         tokens_per_s=tokens_per_s,
+        step_s=step_s,
         eta_s=eta_s,
         memory_bytes=runtime.memory_bytes(),
     )

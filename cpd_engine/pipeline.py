@@ -33,7 +33,8 @@ from cpd_engine.stages.prepare import Prepared, prepare
 from cpd_engine.stages.probing import Probed, probe
 from cpd_engine.stages.profiling import base_student, make_profile
 from cpd_engine.stages.teaching import Teaching
-from cpd_engine.stages.training import train_student, tune_teacher
+from cpd_engine.stages.training import train_student
+from cpd_engine.stages.tuning import tune_teacher
 from cpd_engine.timing import Seconds
 
 
@@ -119,8 +120,7 @@ def _carry_out(this: Run, phases: _Phases, probes: bool | None) -> RunResult:
         with phases.phase("train", this, "trained/student", *twins):
             train_student(this, prepared, teaching=teaching, base=student, profiled=profiled)
     with phases.phase("evaluate", this, "report"):
-        steps = profiled.planned.total_iterations
-        reported = evaluate(this, prepared, teacher=teacher, untouched=student, steps=steps)
+        reported = evaluate(this, prepared, teacher, untouched=student, steps=profiled.planned.total_iterations)
     with phases.phase("export", this, "export"):
         export_student(this, prepared, reported, profiled.planned, teacher=teacher)
     return RunResult(export=this.out / "export", scores=reported.scores)

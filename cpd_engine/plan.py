@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cpd_engine import schedules
-from cpd_engine.config import MixingSpec, RunConfig
-from cpd_engine.curriculum import counted_sizes, floor_size, grown, iterations, subset_sizes, targets
+from cpd_engine.config import BudgetSpec, MixingSpec, RunConfig
+from cpd_engine.curriculum import counted_sizes, fitted, floor_size, held, iterations, subset_sizes, targets
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
 from cpd_engine.events import EpochPlan, Planned, Warned
+from cpd_engine.remarks import CALIBRATED, remarks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
 
     from cpd_engine.profile import DifficultyProfile
 
-CALIBRATED = frozenset({"calibrated", "calibrated_affine"})
 # The difficulties that every step of training measures anyway.
 RANKED_IN_TRAINING = frozenset({"ce_mean", "ce_sum"})
-# Scores that differ by less than this share of their mean tell the samples apart by noise alone.
-DEGENERATE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,8 @@ class Schedule:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`planned` is what the run will do. Not `exact` where a calibrated curriculum still waits for the profile: the subsets are
-    then those of a difficulty that grows evenly from 0, and the true total lies within `bounds`."""
+    then those of a difficulty that grows evenly from 0, and the true total lies within `bounds`; under a budget of tokens both are
+    an estimate until then."""
 
     planned: Planned
     floor: int
@@ -68,6 +67,11 @@ def schedule(config: RunConfig, progress: Sequence[float] | None = None) -> Sche
             "no step of this run has a gradient: the CE weight alpha is 0 and the distillation term vanishes in every epoch; "
             "give alpha a positive value, or a divergence other than 'sft' with a mixing schedule that keeps some of the teacher"
         )
+    if config.on_policy is not None and not any(distils):
+        raise NothingToLearn(
+            "policy: of its own text the student learns what the teacher says, and no epoch asks that: alpha is 1 or the distillation "
+            "term vanishes in each; lower alpha, change the mixing schedule, or take policy 'off'"
+        )
     return Schedule(
         epochs=epochs,
         temperatures=tuple(schedules.temperatures(epochs, config.tau_1, config.tau_n)),
@@ -92,11 +96,7 @@ def plan(
     """
     if samples < 1:
         raise ConfigInvalid("there is no training sample to plan for")
-    if config.refresh_every is not None and config.difficulty not in RANKED_IN_TRAINING:
-        raise ConfigInvalid(
-            f"refresh_every: training sees the student's cross-entropy only, so difficulty must be one of "
-            f"{', '.join(sorted(RANKED_IN_TRAINING))} and not {config.difficulty!r}"
-        )
+    _require_rankable(config)
     course, kind = schedule(config), config.curriculum or "none"
     batch, repeat = config.optimizer.batch_size, config.subset_repeat or 1
     usable = samples if profile is None else len(profile.cumulative)
@@ -105,21 +105,35 @@ def plan(
     sizes, aims = _subsets(kind, course.epochs, usable, floor, profile)
     if profile is not None:
         course = schedule(config, _progress(profile, sizes))
-    epochs = _epochs(course, sizes, aims, repeat, batch)
+    means = _tokens_per_visit(sizes, profile, supervised_tokens)
+    if config.budget is None:
+        steps = [iterations(size, repeat, batch) for size in sizes]
+    else:
+        steps = _within(config.budget, sizes, means, samples=samples, batch=batch, tokens=supervised_tokens)
+    visits = [n * batch if config.budget else repeat * size for n, size in zip(steps, sizes, strict=True)]
+    epochs = _epochs(course, sizes, aims, steps, visits)
     planned = Planned(
         samples=usable,
         batch_size=batch,
-        total_iterations=sum(epoch.iterations for epoch in epochs),
-        supervised_tokens=_tokens(sizes, repeat, profile, supervised_tokens),
+        total_iterations=sum(steps),
+        supervised_tokens=round(sum(n * mean for n, mean in zip(visits, means, strict=True))),
         epochs=epochs,
     )
     return Plan(
         planned=planned,
         floor=floor,
         exact=exact,
-        bounds=_bounds(planned, floor, repeat, exact),
-        warnings=tuple(_warnings(config, planned, course, floor, profile)),
+        bounds=_bounds(planned, floor, repeat, exact or config.budget is not None),
+        warnings=tuple(remarks(config, planned, floor, profile)),
     )
+
+
+def _require_rankable(config: RunConfig) -> None:
+    if config.refresh_every is not None and config.difficulty not in RANKED_IN_TRAINING:
+        raise ConfigInvalid(
+            f"refresh_every: training sees the student's cross-entropy only, so difficulty must be one of "
+            f"{', '.join(sorted(RANKED_IN_TRAINING))} and not {config.difficulty!r}"
+        )
 
 
 def _subsets(
@@ -127,7 +141,8 @@ def _subsets(
 ) -> tuple[list[int], list[float] | None]:
     """Subset sizes and the targets they answer to."""
     if profile is None:
-        return grown(counted_sizes(samples, epochs, "linear" if kind in CALIBRATED else kind), samples, floor), None
+        counted = counted_sizes(samples, epochs, "linear" if kind in CALIBRATED else kind)
+        return held(counted, samples, floor, kind), None
     return subset_sizes(profile, epochs, kind, floor=floor), targets(profile, epochs, kind, floor=floor)
 
 
@@ -138,14 +153,15 @@ def _progress(profile: DifficultyProfile, sizes: Sequence[int]) -> list[float]:
 
 
 def _epochs(
-    course: Schedule, sizes: Sequence[int], aims: Sequence[float] | None, repeat: int, batch: int
+    course: Schedule, sizes: Sequence[int], aims: Sequence[float] | None, steps: Sequence[int], visits: Sequence[int]
 ) -> tuple[EpochPlan, ...]:
     return tuple(
         EpochPlan(
             epoch=e + 1,
             subset_size=size,
             target=aims[e] if aims else None,
-            iterations=iterations(size, repeat, batch),
+            iterations=steps[e],
+            visits=visits[e],
             temperature=course.temperatures[e],
             mixing=course.mixing[e],
             alpha=course.alphas[e],
@@ -163,65 +179,40 @@ def _bounds(planned: Planned, floor: int, repeat: int, exact: bool) -> tuple[int
     return least * (len(planned.epochs) - 1) + full, full * len(planned.epochs)
 
 
-def _tokens(
+def _within(
+    budget: BudgetSpec,
     sizes: Sequence[int],
-    repeat: int,
-    profile: DifficultyProfile | None,
-    supervised_tokens: Sequence[int] | NDArray[np.int64] | None,
-) -> int:
-    """Supervised tokens of the whole run; without a profile those of an average subset of each size."""
-    if supervised_tokens is None:
-        return 0
+    means: Sequence[float],
+    *,
+    samples: int,
+    batch: int,
+    tokens: Sequence[int] | NDArray[np.int64] | None,
+) -> list[int]:
+    """Iterations by epoch that use up the budget, each epoch's share as large as its subset.
+
+    Until `tokens` are known a sample is taken to have as many as any other. Raises ConfigInvalid where an epoch would get none.
+    """
+    if budget.unit == "steps":
+        total = budget.amount or round((budget.epochs or 1.0) * iterations(samples, 1, batch))
+    elif tokens is None:
+        total = iterations(samples, 1, batch) * round(budget.epochs or 1.0)
+    else:
+        amount = budget.amount or (budget.epochs or 1.0) * sum(map(int, tokens))
+        per_step = batch * sum(size * mean for size, mean in zip(sizes, means, strict=True)) / sum(sizes)
+        total = round(amount / per_step)
+    try:
+        return fitted(sizes, total)
+    except ValueError as error:
+        raise ConfigInvalid(f"budget: {error}; raise the budget or lower epochs") from error
+
+
+def _tokens_per_visit(
+    sizes: Sequence[int], profile: DifficultyProfile | None, tokens: Sequence[int] | NDArray[np.int64] | None
+) -> list[float]:
+    """Supervised tokens of a sample in each epoch, on average; without a profile those of any sample, unknown ones 0."""
+    if tokens is None:
+        return [0.0] * len(sizes)
     if profile is None:
-        return round(repeat * sum(sizes) * sum(map(int, supervised_tokens)) / len(supervised_tokens))
-    totals = profile.totals(supervised_tokens)
-    return repeat * sum(int(totals[size - 1]) for size in sizes)
-
-
-def _warnings(
-    config: RunConfig, planned: Planned, course: Schedule, floor: int, profile: DifficultyProfile | None
-) -> list[Warned]:
-    found: list[Warned] = []
-    dead = [e + 1 for e, is_dead in enumerate(course.dead) if is_dead]
-    if dead:
-        listed, living = ", ".join(map(str, dead)), "linear" if config.divergence == "taid" else "open"
-        found.append(
-            Warned(
-                code="dead_epoch",
-                message=f"the mixed target equals the student in epoch {listed} of {course.epochs}: its distillation term "
-                f"is identically 0, so the teacher is skipped there; mixing '{living}' has no such epoch",
-            )
-        )
-    if planned.samples < planned.batch_size:
-        found.append(
-            Warned(
-                code="small_dataset",
-                message=f"{planned.samples} training samples do not fill one batch of {planned.batch_size}",
-            )
-        )
-    if profile is not None and config.curriculum in CALIBRATED:
-        found.extend(_profile_warnings(config, planned, floor, profile))
-    return found
-
-
-def _profile_warnings(config: RunConfig, planned: Planned, floor: int, profile: DifficultyProfile) -> list[Warned]:
-    found: list[Warned] = []
-    mean = float(profile.cumulative[-1])
-    if float(profile.scores[-1]) - float(profile.scores[0]) <= DEGENERATE * abs(mean):
-        found.append(
-            Warned(
-                code="degenerate_profile",
-                message=f"every sample has the same {config.difficulty} of {mean:.4g}: the order is that of the sample ids "
-                "and the curriculum has nothing to calibrate; curriculum 'none' or 'linear' says what happens",
-            )
-        )
-    floored = sum(epoch.subset_size == floor < planned.samples for epoch in planned.epochs[:-1])
-    if config.curriculum == "calibrated" and floored:
-        found.append(
-            Warned(
-                code="floored_subset",
-                message=f"{floored} of {len(planned.epochs)} epochs train on no more than the floor of {floor} samples, because "
-                "their target lies at or under the easiest samples; raise min_fraction or take 'calibrated_affine'",
-            )
-        )
-    return found
+        return [sum(map(int, tokens)) / len(tokens)] * len(sizes)
+    totals = profile.totals(tokens)
+    return [float(totals[size - 1]) / size for size in sizes]

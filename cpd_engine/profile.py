@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 class DifficultyProfile:
     """`order` [K] holds sample indices from easy to hard, `scores` [K] their scores, `cumulative` [K] L̄(1..K), in float64.
 
-    Samples whose score is not finite are left out: K = N − `unscored`.
+    Samples whose score is not finite are left out: K = N − `unscored`. Where it is `descending` everything runs from the hard end.
     """
 
     order: NDArray[np.int64]
     scores: NDArray[np.float64]
     cumulative: NDArray[np.float64]
     unscored: int
+    descending: bool = False
 
     @classmethod
     def from_scores(
@@ -46,6 +47,18 @@ class DifficultyProfile:
             unscored=len(values) - len(order),
         )
 
+    def hardest_first(self) -> DifficultyProfile:
+        """The same samples from hard to easy: L̄(k) is the mean of the k hardest (the paper's diminishing profile, Figure 2 d)."""
+        scores = self.scores[::-1].copy()
+        means = np.cumsum(scores) / np.arange(1, len(scores) + 1)
+        return DifficultyProfile(
+            order=self.order[::-1].copy(),
+            scores=scores,
+            cumulative=np.minimum.accumulate(means) if len(means) else means,
+            unscored=self.unscored,
+            descending=True,
+        )
+
     def totals(self, values: ArrayLike) -> NDArray[np.int64]:
-        """Sums over the 1..K easiest samples of whole numbers given by sample [N]."""
+        """Sums over the first 1..K samples of whole numbers given by sample [N]."""
         return np.cumsum(np.asarray(values, dtype=np.int64)[self.order])

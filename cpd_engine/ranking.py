@@ -39,7 +39,7 @@ class Ranking:
         every: int,
         emit: Emit,
     ) -> None:
-        self._first = profile.order
+        self._first, self._descending = profile.order, profile.descending
         self._usable = np.zeros(len(ce_mean), dtype=np.bool_)
         self._usable[profile.order] = True
         self._ce_mean = ce_mean.copy()
@@ -56,7 +56,7 @@ class Ranking:
         self._ce_mean[indices] = ce_mean
 
     def order_for(self, epoch: EpochPlan) -> NDArray[np.int64]:
-        """Sample indices from easy to hard for this epoch (from 1), sorted anew where that is due and not done."""
+        """Sample indices in the curriculum's order for this epoch (from 1), sorted anew where that is due and not done."""
         if (epoch.epoch - 1) % self._every == 0 and epoch.epoch > self._epoch:
             self._epoch = epoch.epoch
             self._refresh(epoch)
@@ -79,7 +79,8 @@ class Ranking:
     def _refresh(self, epoch: EpochPlan) -> None:
         found = scores(self._kind, student_ce_sum=self._ce_mean * self._supervised, supervised_tokens=self._supervised)
         found[~self._usable] = np.nan
-        self._order = DifficultyProfile.from_scores(found, self._ids).order
+        ranked = DifficultyProfile.from_scores(found, self._ids)
+        self._order = (ranked.hardest_first() if self._descending else ranked).order
         rank = np.empty(len(found), dtype=np.int64)
         rank[self._order] = np.arange(len(self._order))
         subset = epoch.subset_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cpd_engine.events import EpochPlan
+from cpd_engine.events import EpochPlan, Planned
 
 # A pass spared must pay for writing and reading the states: under this many times fewer passes `auto` keeps none.
 WORTHWHILE = 1.5
@@ -25,10 +25,14 @@ class Weights:
     head: int
 
 
-def visits(epochs: Sequence[EpochPlan], *, samples: int, repeat: int, distils: bool) -> float:
+def visits(epochs: Sequence[EpochPlan], *, samples: int, distils: bool) -> float:
     """How often a job asks the teacher about a sample, on average over all samples: r · Σ k_e / N over the epochs that need it."""
-    asked = sum(epoch.subset_size for epoch in epochs if distils and epoch.alpha < 1.0 and not epoch.dead)
-    return repeat * asked / samples
+    return sum(epoch.visits for epoch in epochs if distils and epoch.alpha < 1.0 and not epoch.dead) / samples
+
+
+def twin_visits(planned: Planned, baselines: Sequence[str]) -> float:
+    """The same for the twins: the one that distils goes through all samples for as many steps as the student takes."""
+    return planned.total_iterations * planned.batch_size / planned.samples if "kld" in baselines else 0.0
 
 
 def record_bytes(*, hidden: int, dtype_bytes: int, top_k: int | None = None, temperatures: int = 0) -> int:

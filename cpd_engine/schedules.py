@@ -18,10 +18,11 @@ def mixing(kind: str, epochs: int, *, value: float = 0.5, end: float = 1.0) -> l
 
     `linear` e/n (paper 3.3), `open` (e−1)/n, `cosine` (1−cos(πe/n))/2, all times `end`; `fixed` is `value`; `step` moves with every
     optimizer step, and here stands for its value where the epoch begins if all epochs had the same length; `calibrated` follows the
-    difficulty of the epoch's subset, L̄(k_e)/L̄(N), which before the profile is taken to grow evenly.
+    difficulty of the epoch's subset, L̄(k_e)/L̄(N), which before the profile is taken to grow evenly; `adaptive` follows the loss
+    (`cpd_engine.adaptive`), and here stands for what it never falls below, the values of `linear`.
     """
     match kind:
-        case "linear" | "calibrated":
+        case "linear" | "calibrated" | "adaptive":
             return [end * (e / epochs) for e in range(1, epochs + 1)]
         case "open" | "step":
             return [end * ((e - 1) / epochs) for e in range(1, epochs + 1)]
@@ -30,7 +31,9 @@ def mixing(kind: str, epochs: int, *, value: float = 0.5, end: float = 1.0) -> l
         case "fixed":
             return [value] * epochs
         case _:
-            raise ValueError(f"no mixing schedule {kind!r}; there are linear, open, cosine, calibrated, fixed and step")
+            raise ValueError(
+                f"no mixing schedule {kind!r}; there are linear, open, cosine, calibrated, fixed, step and adaptive"
+            )
 
 
 def vanishes(divergence: str | None, t: float) -> bool:

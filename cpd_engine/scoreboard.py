@@ -10,6 +10,7 @@ _ROWS = {
     "teacher": "Teacher",
     "untouched": "Untouched student",
     "sft": "CE-only student, same number of steps",
+    "kld": "KLD student, same number of steps",
     "student": "**Distilled student (this model)**",
 }
 _METRICS = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-out CE, nats per token"}
@@ -20,7 +21,12 @@ _SUITE_METRICS = {
     "pass_at_1": "pass@1, %",
     "pass_at_1_plus": "pass@1 with the plus tests, %",
 }
-_OTHERS = {"teacher": "the teacher", "untouched": "the untouched student", "sft": "the CE-only student"}
+_OTHERS = {
+    "teacher": "the teacher",
+    "untouched": "the untouched student",
+    "sft": "the CE-only student",
+    "kld": "the KLD student",
+}
 
 
 def scores(reported: Reported) -> str:

@@ -8,16 +8,14 @@ from typing import Any
 
 from cpd_engine.config import LoraSpec, TinyModel
 
-# Inputs and outputs of a layer's linear maps together, in multiples of the hidden size: 16 in GPT-2, 19 in Llama.
-LINEAR_WIDTHS = 18
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What the cost of a decoder depends on."""
+    """What the cost of a decoder depends on. `layer_widths`: inputs and outputs of a layer's linear maps, added up."""
 
     parameters: int
     layer_parameters: int
+    layer_widths: int
     hidden: int
     layers: int
     vocabulary: int
@@ -45,29 +43,32 @@ def shape_of(model_config: Mapping[str, Any]) -> Shape | None:
     if not (isinstance(hidden, int) and isinstance(layers, int) and isinstance(vocabulary, int)):
         return None
     if "n_embd" in model_config:
-        per_layer = 12 * hidden**2 + 13 * hidden
+        per_layer, widths = 12 * hidden**2 + 13 * hidden, 16 * hidden
         embedding = (vocabulary + int(model_config.get("n_positions", 0))) * hidden + 2 * hidden
     else:
-        per_layer = _llama_layer(model_config, hidden)
+        per_layer, widths = _llama_layer(model_config, hidden)
         tied = bool(model_config.get("tie_word_embeddings", False))
         embedding = vocabulary * hidden * (1 if tied else 2) + hidden
     return Shape(
         parameters=layers * per_layer + embedding,
         layer_parameters=per_layer,
+        layer_widths=widths,
         hidden=hidden,
         layers=layers,
         vocabulary=vocabulary,
     )
 
 
-def _llama_layer(model_config: Mapping[str, Any], hidden: int) -> int:
+def _llama_layer(model_config: Mapping[str, Any], hidden: int) -> tuple[int, int]:
+    """Weights of a layer, and the inputs and outputs of its seven linear maps."""
     heads = int(model_config.get("num_attention_heads", 1))
     groups = int(model_config.get("num_key_value_heads") or heads)
     head = int(model_config.get("head_dim") or hidden // heads)
     inner = int(model_config.get("intermediate_size", 4 * hidden))
     attention = 2 * hidden * heads * head + 2 * hidden * groups * head
     bias = (heads + 2 * groups) * head if model_config.get("model_type") == "qwen2" else 0
-    return attention + bias + 3 * hidden * inner + 2 * hidden
+    widths = 4 * hidden + 2 * (heads + groups) * head + 3 * (hidden + inner)
+    return attention + bias + 3 * hidden * inner + 2 * hidden, widths
 
 
 def without_layers(shape: Shape, dropped: int) -> Shape:
@@ -75,6 +76,7 @@ def without_layers(shape: Shape, dropped: int) -> Shape:
     return Shape(
         parameters=shape.parameters - dropped * shape.layer_parameters,
         layer_parameters=shape.layer_parameters,
+        layer_widths=shape.layer_widths,
         hidden=shape.hidden,
         layers=shape.layers - dropped,
         vocabulary=shape.vocabulary,
@@ -82,5 +84,5 @@ def without_layers(shape: Shape, dropped: int) -> Shape:
 
 
 def adapter_parameters(shape: Shape, lora: LoraSpec) -> int:
-    """Weights of a LoRA adapter on every linear layer, within a fifth."""
-    return lora.rank * LINEAR_WIDTHS * shape.hidden * shape.layers
+    """Weights of a LoRA adapter on every linear map of every layer: of each map an A [rank, in] and a B [out, rank]."""
+    return lora.rank * shape.layer_widths * shape.layers

@@ -1,6 +1,6 @@
 """The teacher during distillation: frozen, in eval mode, without gradients; its head is left to the kernel.
 
-Its body runs at every batch, or it has run once and what it said is kept.
+Its body runs at every batch, or it has run once and what it said is kept; or the one for the student's text and the other for the data's.
 """
 
 from __future__ import annotations
@@ -62,5 +62,27 @@ class KeptTeacher:
         return True
 
     def taught(self, batch: Batch, temperature: float) -> Taught | TopK:
-        """The last hidden states [N, D] and the head, or the k largest at a temperature that was scheduled."""
+        """The last hidden states [N, D] and the head, or the k largest at a temperature that was scheduled.
+
+        Raises ValueError for the student's own text, of which nothing is kept.
+        """
+        if batch.generated:
+            raise ValueError("nothing is kept of the student's own text; it needs the teacher's body")
         return self._kept.taught(batch.sample_rows, temperature)
+
+
+class PartlyKeptTeacher:
+    """What is kept for the data's own responses, and the body for what the student said; a batch is of one or the other."""
+
+    def __init__(self, kept: KeptTeacher, live: Teacher) -> None:
+        self._kept = kept
+        self._live = live
+
+    @property
+    def packs(self) -> bool:
+        """Whether its batches may be packed."""
+        return self._live.packs
+
+    def taught(self, batch: Batch, temperature: float) -> Taught | TopK:
+        """The last hidden states [N, D], and the head."""
+        return (self._live if batch.generated else self._kept).taught(batch, temperature)

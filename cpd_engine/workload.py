@@ -9,14 +9,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cpd_engine.config import RunConfig, StudentFromTeacher
-from cpd_engine.difficulty import needs_teacher
+from cpd_engine.config import Baseline, RunConfig, StudentFromTeacher
+from cpd_engine.difficulty import needs_answers, needs_teacher
 from cpd_engine.events import Phase, Planned
+from cpd_engine.facts import Facts, Questions
 from cpd_engine.plan import schedule
 from cpd_engine.timing import Amount, Line, Seconds, answering
 
 # `tune`: a step of the teacher's own fine-tuning; `distil`: a step of the student with the teacher's body in it, `distil_kept` with
-# states that were kept; `plain`: a step on cross-entropy alone; `teach`: the teacher's body over samples, to keep its states.
+# states that were kept; `plain`: a step on cross-entropy alone; `teach`: the teacher's body over samples, to keep its states;
+# `write_student`: answers that the student will learn from.
 Kind = Literal[
     "load_teacher",
     "load_student",
@@ -29,66 +31,16 @@ Kind = Literal[
     "score_student",
     "answer_teacher",
     "answer_student",
+    "write_student",
     "seal",
 ]
 # Where the student learns, and its twin.
 STEPS = frozenset[Kind]({"distil", "distil_kept", "plain"})
-# Tokens that are scored together, as in cpd_engine.scoring.
-BATCH_TOKENS = 8192
 # Samples on which the influence of layers is measured before some are taken out, as in cpd_engine.stages.profiling.
 INFLUENCE_SAMPLES = 128
 # AdamW keeps two moments beside each weight, all float32.
 STATE_BYTES = 12
 WEIGHT_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Of samples, by index: tokens [N], and how many of them are supervised [N]."""
-
-    tokens: NDArray[np.int64]
-    supervised: NDArray[np.int64]
-
-    def whole(self, pieces: float) -> Amount:
-        """All samples once, in `pieces` steps or batches."""
-        return Amount(pieces=pieces, units=float(self.tokens.sum()), others=float(self.supervised.sum()))
-
-    @property
-    def scoring(self) -> Amount:
-        """All samples scored once."""
-        return self.whole(-(-int(self.tokens.sum()) // BATCH_TOKENS))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Questions:
-    """Rows that are answered and scored: prompt lengths, and the decoding steps that the reference answers take, end token included."""
-
-    lengths: Lengths
-    prompts: tuple[int, ...]
-    references: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the plan is laid over. `order`: sample indices from easy to hard, or None before the profile.
-
-    `said`: decoding steps of a typical answer by the teacher and the student as they came, None where they will have been trained
-    by then; `trained_bytes`: of what the student's optimizer moves (the adapter alone with LoRA); `kept`: the teacher's states are
-    made once, at the first need of them, or were `found` where another job had left them.
-    """
-
-    train: Lengths
-    order: NDArray[np.int64] | None
-    validation: Questions
-    test: Questions
-    validations: int
-    teacher_bytes: int
-    student_bytes: int
-    trained_bytes: int
-    teacher_said: int | None
-    student_said: int | None
-    kept: bool
-    found: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +77,8 @@ def student_steps(config: RunConfig, planned: Planned, facts: Facts) -> dict[Kin
     tokens, supervised = (_cumulative(of, facts.order) for of in (facts.train.tokens, facts.train.supervised))
     for epoch, distils in zip(planned.epochs, schedule(config).distils, strict=True):
         kind: Kind = ("distil_kept" if facts.kept else "distil") if distils else "plain"
-        at, repeat = epoch.subset_size - 1, config.subset_repeat or 1
-        amount = Amount(pieces=epoch.iterations, units=repeat * tokens[at], others=repeat * supervised[at])
+        at, visits = epoch.subset_size - 1, epoch.visits / epoch.subset_size
+        amount = Amount(pieces=epoch.iterations, units=visits * tokens[at], others=visits * supervised[at])
         found[kind] = found.get(kind, Amount()) + amount
     return found
 
@@ -162,6 +114,10 @@ def _profiling(config: RunConfig, facts: Facts) -> Iterator[Task]:
         yield _sealing("profile", facts.student_bytes)
     yield _loading("profile", "load_student")
     yield Task(phase="profile", kind="score_student", amount=facts.train.scoring)
+    if needs_answers(config.difficulty or "ce_mean"):
+        yield Task(
+            phase="profile", kind="answer_student", amount=_answers(config, facts.train.asked, facts.student_said)
+        )
     if needs_teacher(config.difficulty or "ce_mean"):
         # Kept states give the teacher's scores as well, but for its head.
         heads = replace(facts.train.scoring, units=0.0)
@@ -174,21 +130,42 @@ def _profiling(config: RunConfig, facts: Facts) -> Iterator[Task]:
 
 
 def _training(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:
-    steps = student_steps(config, planned, facts)
-    if "distil" in steps:
-        yield _loading("train", "load_teacher")
-    elif "distil_kept" in steps and not facts.found and not needs_teacher(config.difficulty or "ce_mean"):
+    trainings = [
+        student_steps(config, planned, facts),
+        *(_twin_steps(twin, planned, facts) for twin in config.evaluation.baselines),
+    ]
+    asked = any("distil_kept" in steps for steps in trainings)
+    if asked and not facts.found and not needs_teacher(config.difficulty or "ce_mean"):
         yield from _asking("train", facts)
-    for kind, amount in steps.items():
-        yield Task(phase="train", kind=kind, amount=amount)
-    yield from _beside_the_steps(config, planned, facts)
-    for _ in config.evaluation.baselines:
-        whole = facts.train.whole(0.0)
-        # The twin goes through all samples, whatever the subsets were, for as many steps.
-        share = planned.total_iterations * planned.batch_size / len(facts.train.tokens)
-        amount = Amount(pieces=planned.total_iterations, units=share * whole.units, others=share * whole.others)
-        yield Task(phase="train", kind="plain", amount=amount)
+    for steps in trainings:
+        if "distil" in steps:
+            yield _loading("train", "load_teacher")
+        for kind, amount in steps.items():
+            yield Task(phase="train", kind=kind, amount=amount)
         yield from _beside_the_steps(config, planned, facts)
+    yield from _writing(config, planned, facts)
+
+
+def _twin_steps(twin: Baseline, planned: Planned, facts: Facts) -> dict[Kind, Amount]:
+    """A twin goes through all samples, whatever the subsets were, for as many steps."""
+    kind: Kind = "plain" if twin == "sft" else "distil_kept" if facts.kept else "distil"
+    whole = facts.train.whole(0.0)
+    share = planned.total_iterations * planned.batch_size / len(facts.train.tokens)
+    return {kind: Amount(pieces=planned.total_iterations, units=share * whole.units, others=share * whole.others)}
+
+
+def _writing(config: RunConfig, planned: Planned, facts: Facts) -> Iterator[Task]:
+    """The student's own answers, taken to be as long as the data's."""
+    spec = config.on_policy
+    if spec is None:
+        return
+    asked = facts.train.asked
+    steps = [min(spec.max_new_tokens, reference) for reference in asked.references]
+    distils = schedule(config).distils
+    visits = sum(epoch.visits for epoch, asks in zip(planned.epochs, distils, strict=True) if asks)
+    share = spec.student_fraction * visits / len(asked.prompts)
+    amount = answering(asked.prompts, steps, spec.batch_size) * share
+    yield Task(phase="train", kind="write_student", amount=amount)
 
 
 def _asking(phase: Phase, facts: Facts) -> Iterator[Task]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
+from cpd_engine.inputs import JUDGE_KEY, JudgeEndpoint
+
 # What a worker holds and an engine has no use for: database and broker passwords, keys of the store.
 SECRET_PREFIXES = ("CPD_", "AWS_")
 MAX_LINE_BYTES = 8 * 2**20
@@ -28,7 +30,7 @@ class EngineCommand:
     """What to start. `program` is usually `python -m cpd_engine`."""
 
     program: tuple[str, ...]
-    verb: Literal["run", "estimate"] = "run"
+    verb: Literal["run", "estimate", "table"] = "run"
     spec: Path
     out: Path
     datasets: Mapping[str, Path]
@@ -38,6 +40,7 @@ class EngineCommand:
     state_cache: Path | None = None
     state_cache_bytes: int | None = None
     code_execution: bool = False
+    judge: JudgeEndpoint | None = None
 
     def arguments(self, events_fd: int) -> list[str]:
         """The argument list, with events on file descriptor `events_fd`."""
@@ -47,23 +50,32 @@ class EngineCommand:
             arguments += ["--dataset", f"{name}={path}"]
         for root in self.model_roots:
             arguments += ["--model-root", str(root)]
-        if self.hub_cache is not None:
-            arguments += ["--hub-cache", str(self.hub_cache)]
-        if self.hub_endpoint is not None:
-            arguments += ["--hub-endpoint", self.hub_endpoint]
-        if self.state_cache is not None:
-            arguments += ["--state-cache", str(self.state_cache)]
-        if self.state_cache_bytes is not None:
-            arguments += ["--state-cache-bytes", str(self.state_cache_bytes)]
-        if self.code_execution:
-            arguments.append("--code-execution")
+        judge = self.judge
+        given = {
+            "--hub-cache": self.hub_cache,
+            "--hub-endpoint": self.hub_endpoint,
+            "--state-cache": self.state_cache,
+            "--state-cache-bytes": self.state_cache_bytes,
+            "--code-execution": "bubblewrap" if self.code_execution else None,
+            "--judge-url": judge and judge.url,
+            "--judge-model": judge and judge.model,
+            "--judge-prompt-price": judge and judge.prompt_price,
+            "--judge-completion-price": judge and judge.completion_price,
+            "--judge-concurrency": judge and judge.concurrency,
+        }
+        for name, value in given.items():
+            if value is not None:
+                arguments += [name, str(value)]
         return arguments
 
 
-def engine_environment(environment: Mapping[str, str], *, temporary: Path) -> dict[str, str]:
-    """The worker's environment without secrets; temporary files go where they are cleaned up with the attempt."""
+def engine_environment(
+    environment: Mapping[str, str], *, temporary: Path, judge: JudgeEndpoint | None = None
+) -> dict[str, str]:
+    """The worker's environment without secrets but the judge's key, which no argument may show; temporary files end with the attempt."""
     kept = {name: value for name, value in environment.items() if not name.startswith(SECRET_PREFIXES)}
-    return kept | {"TMPDIR": str(temporary)}
+    key = {} if judge is None or judge.api_key is None else {JUDGE_KEY: judge.api_key}
+    return kept | key | {"TMPDIR": str(temporary)}
 
 
 class Child:

@@ -23,6 +23,7 @@ from api.jobs.transitions import Claim
 from cpd_engine.events import Checkpointed
 from worker.child import Child, EngineCommand, engine_environment
 from worker.endings import Crashed, Ending, Hopeless, Interrupted, Succeeded, broken_off, retry_delay_s, verdict
+from worker.gathering import stage_table
 from worker.lease import Lease, LeaseTimes
 from worker.recorder import Fenced, Recorder
 from worker.spool import Spool
@@ -91,7 +92,8 @@ class Attempt:
             return self._writes.commit(lambda session: self._settle(session, ending))
 
     def _work(self, scratch: Scratch) -> Ending:
-        command = stage(self._writes, self._claim, scratch, store=self._bench.store, settings=self._settings)
+        staged = stage_table if self._claim.kind is JobKind.TABLE else stage
+        command = staged(self._writes, self._claim, scratch, store=self._bench.store, settings=self._settings)
         if self._told_to_stop():
             return Interrupted()
         spool = Spool(scratch.path / "events.jsonl", max_bytes=_SPOOL_BYTES)
@@ -130,7 +132,7 @@ class Attempt:
     def _start(self, command: EngineCommand, scratch: Scratch, spool: Spool) -> Child:
         child = Child(
             command.arguments,
-            environment=engine_environment(os.environ, temporary=scratch.temporary),
+            environment=engine_environment(os.environ, temporary=scratch.temporary, judge=command.judge),
             log=scratch.path / "engine.log",
             log_bytes=_LOG_BYTES,
             # A training state may be deleted by the engine as soon as it has sealed the next ones: to the store at once.

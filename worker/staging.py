@@ -26,6 +26,7 @@ from api.jobs.states import JobKind
 from api.jobs.transitions import Claim
 from cpd_engine.config import RunConfig
 from cpd_engine.events import Checkpointed, SealedFile, Warned, to_dict
+from cpd_engine.inputs import JudgeEndpoint
 from worker.child import EngineCommand
 from worker.recorder import Fenced
 
@@ -102,7 +103,21 @@ def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, setti
         hub_endpoint=settings.hub_endpoint,
         state_cache=settings.state_cache_dir,
         state_cache_bytes=settings.state_cache_bytes,
-        code_execution=settings.code_execution,
+        code_execution=settings.code_execution == "bubblewrap",
+        judge=_judge(settings),
+    )
+
+
+def _judge(settings: Settings) -> JudgeEndpoint | None:
+    if settings.judge_url is None or settings.judge_model is None:
+        return None
+    return JudgeEndpoint(
+        url=settings.judge_url,
+        model=settings.judge_model,
+        api_key=None if settings.judge_api_key is None else settings.judge_api_key.get_secret_value(),
+        prompt_price=settings.judge_prompt_price,
+        completion_price=settings.judge_completion_price,
+        concurrency=settings.judge_concurrency,
     )
 
 

@@ -68,8 +68,8 @@ class GenerationView(Frozen):
 
 
 class AnswerView(Frozen):
-    """What one model answered. exact_match and rouge_l of this row; ce in nats per supervised token. Of a suite the first seed's
-    answer, with the scores of its task, and all seeds' in `generations`.
+    """What one model answered. exact_match and rouge_l of this row; ce in nats per each of `supervised` tokens of the reference. Of a
+    suite the first seed's answer, with the scores of its task, and all seeds' in `generations`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -78,6 +78,7 @@ class AnswerView(Frozen):
     exact_match: float | None = None
     rouge_l: float | None = None
     ce: float | None = None
+    supervised: int | None = None
     finish_reason: str | None = None
     tokens: int | None = None
     generations: list[GenerationView] | None = None

@@ -88,6 +88,13 @@ class JobAlreadyFinished(ServiceError):
     default = "The job has finished; its state no longer changes."
 
 
+class ComparisonAlreadyFinished(ServiceError):
+    status = 409
+    type = "conflict_error"
+    code = "comparison_already_finished"
+    default = "The comparison has finished; its state no longer changes."
+
+
 class JobBeingCancelled(ServiceError):
     status = 409
     type = "conflict_error"

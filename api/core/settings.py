@@ -6,14 +6,16 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 Seconds = Annotated[float, Field(gt=0.0, le=7 * 86_400.0)]
 Bytes = Annotated[int, Field(ge=1, le=2**50)]
+Price = Annotated[float, Field(ge=0.0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 _BROKERS = ("filesystem://", "redis://", "rediss://")
@@ -63,9 +65,6 @@ class Settings(BaseSettings):
     """The only hub that is spoken to, e.g. https://huggingface.co; None: jobs cannot name hub models."""
     hub_cache: Path | None = None
 
-    code_execution: bool = False
-    """Whether jobs may have suites whose answers are programs, which are then run in a sandbox on the worker."""
-
     pool_size: Annotated[int, Field(ge=1, le=200)] = 10
 
     lease_s: Seconds = 60.0
@@ -113,6 +112,16 @@ class Settings(BaseSettings):
 
     devices: Annotated[int, Field(ge=1, le=1024)] | None = None
     """A worker takes jobs of at most so many GPUs a machine, or CPU processes where there is none; None: as many as it is shown."""
+    code_execution: Literal["off", "bubblewrap"] = "off"
+    """Whether engines may run programs that a model has written; in a sandbox of bubblewrap, or not at all."""
+    judge_url: str | None = None
+    """Base of an OpenAI-compatible endpoint, e.g. https://api.example.com/v1; None: jobs have no judge."""
+    judge_model: str | None = None
+    judge_api_key: SecretStr | None = None
+    judge_prompt_price: Price | None = None
+    """Per million tokens; with the other one, the evaluation tells what the judge cost."""
+    judge_completion_price: Price | None = None
+    judge_concurrency: Annotated[int, Field(ge=1, le=256)] = 4
     engine_command: tuple[str, ...] = (sys.executable, "-m", "cpd_engine")
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -149,6 +158,28 @@ class Settings(BaseSettings):
         if url.drivername not in _DATABASES or not url.database or url.database == ":memory:":
             raise ValueError(refusal)
         return value
+
+    @field_validator("judge_url")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://x")
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or "@" in parts.netloc
+            or parts.query
+            or parts.fragment
+        ):
+            raise ValueError(
+                "CPD_JUDGE_URL must be http(s)://HOST/PATH without user or query; the key goes into CPD_JUDGE_API_KEY"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _judge(self) -> Settings:
+        if (self.judge_url is None) != (self.judge_model is None):
+            raise ValueError("CPD_JUDGE_URL and CPD_JUDGE_MODEL are set together, or neither")
+        return self
 
     @property
     def broker_dir(self) -> Path:

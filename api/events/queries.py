@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from api.core.db import upsert
@@ -131,6 +131,18 @@ def series(job_id: str, name: str | None) -> Select[str, int, float, datetime]:
     if name is not None:
         points = points.where(JobMetric.name == name)
     return points.order_by(JobMetric.name, JobMetric.step)
+
+
+def sums(job_ids: Sequence[str], names: Sequence[str]) -> Select[str, str, float, int]:
+    """(job, series, sum of its values, their number). A step that was taken again counts once."""
+    columns: tuple[Any, ...] = (
+        JobMetric.job_id,
+        JobMetric.name,
+        func.sum(JobMetric.value).label("total"),
+        func.count().label("steps"),
+    )
+    of_them = select(*columns).where(JobMetric.job_id.in_(job_ids), JobMetric.name.in_(names))
+    return of_them.group_by(JobMetric.job_id, JobMetric.name)
 
 
 def standing(job_id: str) -> Select[str, int]:

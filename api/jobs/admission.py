@@ -35,12 +35,29 @@ def admit(session: Session, tenant_id: str, spec: RunConfig, settings: Settings)
     The data sets it names stay locked against deletion, and the tenant against a second submission, until the transaction ends.
     Raises ValidationFailed and QuotaExceeded.
     """
+    warnings = check(session, tenant_id, spec, settings)
+    make_room(session, tenant_id, settings)
+    return warnings
+
+
+def check(session: Session, tenant_id: str, spec: RunConfig, settings: Settings) -> list[Remark]:
+    """What a new job's plan warns of. Its data sets stay locked against deletion. Raises ValidationFailed."""
     estimated = _estimate(session, tenant_id, spec, settings, hold=True)
+    return [*estimated.warnings, *_too_large(session, spec)]
+
+
+def make_room(session: Session, tenant_id: str, settings: Settings, *, jobs: int = 1) -> None:
+    """See that `jobs` more may wait, with the tenant locked against a second submission. Raises QuotaExceeded."""
     session.execute(key_queries.tenant_for_update(tenant_id)).one()
     waiting = session.scalars(queries.count(tenant_id, JobState.QUEUED)).one()
-    if waiting >= settings.queued_max:
-        raise QuotaExceeded(f"At most {settings.queued_max} jobs may wait; cancel one or wait for one to start.")
-    return [*estimated.warnings, *_too_large(session, spec)]
+    if waiting + jobs <= settings.queued_max:
+        return
+    told = f"At most {settings.queued_max} jobs may wait"
+    if jobs > 1:
+        raise QuotaExceeded(
+            f"{told}; {waiting} do, and these would be {jobs} more. Ask for fewer or wait for some to start."
+        )
+    raise QuotaExceeded(f"{told}; cancel one or wait for one to start.")
 
 
 def _too_large(session: Session, spec: RunConfig) -> list[Remark]:
@@ -91,7 +108,7 @@ def _check_models(spec: RunConfig, settings: Settings) -> None:
         at = f"evaluation.suites.{number}"
         if suite.hub is not None and settings.hub_endpoint is None:
             raise ValidationFailed(f"{at}.hub: the operator has named no hub; upload the data set", param=f"{at}.hub")
-        if suite.task in CODE_TASKS and not settings.code_execution:
+        if suite.task in CODE_TASKS and settings.code_execution == "off":
             raise ValidationFailed(
                 f"{at}.task: {suite.task} runs programs that a model has written, which the operator has not allowed",
                 param=f"{at}.task",

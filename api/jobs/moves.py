@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
+from api.comparisons import ending
 from api.core.db import now
-from api.events.tables import JobEvent
+from api.jobs.entries import record
 from api.jobs.lease import HeldJob, Hold, LeaseLost, holds
 from api.jobs.states import TERMINAL, JobState, Outcome, Requested
 from api.jobs.tables import Job, JobAttempt
@@ -81,6 +82,8 @@ def move(
     if delay_s:
         data["retry_in_s"] = delay_s
     record(session, row.id, seq=row.last_seq, fence=row.fence, data=data)
+    if after in TERMINAL:
+        ending.ended(session, row.id)
     return Moved(
         job_id=row.id,
         tenant_id=row.tenant_id,
@@ -140,12 +143,6 @@ def broken_off(
     if held.requested is Requested.PAUSE:
         return End(after=JobState.PAUSED, reason="pause_requested", **told)
     return End(after=JobState.QUEUED, reason=failure.code, delay_s=delay_s, **told)
-
-
-def record(session: Session, job_id: str, *, seq: int, fence: int, data: dict[str, Any]) -> None:
-    """Write the service's own event `state_changed` under a number already taken from the job's row."""
-    values = {"job_id": job_id, "seq": seq, "fence": fence, "kind": "state_changed", "data": data}
-    session.execute(insert(JobEvent).values(**values))
 
 
 def _close(session: Session, hold: Hold, outcome: Outcome, detail: str | None) -> None:

@@ -53,6 +53,14 @@ class Remark(Frozen):
     message: str
 
 
+class MemberOf(Frozen):
+    """Of which comparison a job is a member, under which label and seed."""
+
+    comparison: str
+    label: str
+    seed: int
+
+
 class JobView(Frozen):
     """A job. `spec` is the RunConfig as it was sent, `resolved` the same with the preset's values filled in.
 
@@ -79,6 +87,7 @@ class JobView(Frozen):
     resolved: dict[str, Any]
     scores: dict[str, dict[str, float]] | None
     forecast: Forecasted | None
+    member_of: MemberOf | None
 
 
 class SubmittedJob(JobView):

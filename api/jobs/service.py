@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from api.comparisons import queries as comparison_queries
 from api.core.errors import NotFound
 from api.core.settings import Settings
 from api.events import queries as event_queries
 from api.jobs import idempotency, queries, transitions
 from api.jobs.admission import admit, warnings_again
-from api.jobs.schemas import FailureView, JobPage, JobView, Progress, Remark, SubmittedJob
+from api.jobs.schemas import FailureView, JobPage, JobView, MemberOf, Progress, Remark, SubmittedJob
 from api.jobs.states import JobKind, JobState, Requested
 from api.jobs.tables import Job
 from api.pages import Cursor, cut, encode, older
@@ -70,7 +73,13 @@ def get(session: Session, tenant_id: str, job_id: str) -> JobView:
     row = session.execute(queries.jobs(tenant_id).where(Job.id == job_id)).one_or_none()
     if row is None:
         raise NotFound("There is no such job.")
-    return _view(*row, _results(session, [row[0]]))
+    return _views(session, [row])[0]
+
+
+def several(session: Session, tenant_id: str, job_ids: Collection[str]) -> dict[str, JobView]:
+    """Those of the tenant's jobs, by id."""
+    rows = session.execute(queries.jobs(tenant_id).where(Job.id.in_(job_ids))).all()
+    return {view.id: view for view in _views(session, rows)}
 
 
 def page(session: Session, tenant_id: str, *, state: JobState | None, limit: int, cursor: str | None) -> JobPage:
@@ -81,10 +90,9 @@ def page(session: Session, tenant_id: str, *, state: JobState | None, limit: int
     if cursor is not None:
         statement = statement.where(older(Job.created_at, Job.id, cursor))
     rows, more = cut(session.execute(statement.limit(limit + 1)).all(), limit)
-    results = _results(session, [row[0] for row in rows])
     last = rows[-1][0] if more else None
     return JobPage(
-        data=[_view(*row, results) for row in rows],
+        data=_views(session, rows),
         has_more=more,
         next_cursor=encode(Cursor(last.created_at, last.id)) if last else None,
     )
@@ -121,13 +129,30 @@ def _submitted(view: JobView, warnings: list[Remark]) -> SubmittedJob:
     return SubmittedJob(**fields, warnings=warnings)
 
 
+def _views(session: Session, rows: Sequence[Row[Job, datetime, int | None]]) -> list[JobView]:
+    jobs = [row[0] for row in rows]
+    results, members = _results(session, jobs), _members(session, jobs)
+    return [_view(job, clock, place, results, members) for job, clock, place in rows]
+
+
+def _members(session: Session, jobs: list[Job]) -> dict[str, MemberOf]:
+    found = session.scalars(comparison_queries.memberships([job.id for job in jobs]))
+    return {row.job_id: MemberOf(comparison=row.comparison_id, label=row.label, seed=row.seed) for row in found}
+
+
 def _results(session: Session, jobs: list[Job]) -> dict[tuple[str, str], dict[str, Any]]:
     """The newest table and the newest forecast, by job and kind of event."""
     told = event_queries.of_kinds([job.id for job in jobs if job.last_seq > 1], "reported", "forecasted")
     return {(event.job_id, event.kind): event.data for event in session.scalars(told)}
 
 
-def _view(job: Job, clock: datetime, place: int | None, results: dict[tuple[str, str], dict[str, Any]]) -> JobView:
+def _view(
+    job: Job,
+    clock: datetime,
+    place: int | None,
+    results: dict[tuple[str, str], dict[str, Any]],
+    members: dict[str, MemberOf],
+) -> JobView:
     beat = job.heartbeat_at
     failure = FailureView(code=job.failure_code, message=job.failure_message or "") if job.failure_code else None
     forecast = results.get((job.id, "forecasted"))
@@ -151,4 +176,5 @@ def _view(job: Job, clock: datetime, place: int | None, results: dict[tuple[str,
         resolved=job.resolved,
         scores=results.get((job.id, "reported"), {}).get("scores"),
         forecast=None if forecast is None else _FORECAST.validate_python(forecast),
+        member_of=members.get(job.id),
     )

@@ -17,10 +17,11 @@ class JobState(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job is for: a student, or a forecast by a few steps on a worker's device."""
+    """What a job is for: a student, a forecast by a few steps on a worker's device, or the table of a comparison."""
 
     DISTILLATION = "distillation"
     PROBE = "probe"
+    TABLE = "table"
 
 
 class Requested(StrEnum):

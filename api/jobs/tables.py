@@ -18,7 +18,7 @@ class Job(Table):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint("state IN ('queued','running','paused','succeeded','failed','cancelled')", name="state"),
-        CheckConstraint("kind IN ('distillation','probe')", name="kind"),
+        CheckConstraint("kind IN ('distillation','probe','table')", name="kind"),
         CheckConstraint("requested IN ('none','pause','cancel')", name="requested"),
         Index("ix_jobs_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
         # First come, first served: the next job to claim, and a job's place in the queue.
@@ -31,7 +31,8 @@ class Job(Table):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str | None] = mapped_column(String(120))
     kind: Mapped[str] = mapped_column(String(16), default=JobKind.DISTILLATION, server_default=JobKind.DISTILLATION)
-    # The RunConfig as sent, and with the preset filled in; both are JSON of cpd_engine.config.RunConfig.
+    # The RunConfig as sent, and with the preset filled in; both are JSON of cpd_engine.config.RunConfig. A table's job has no spec, and
+    # resolved to {"comparison": id}.
     spec: Mapped[dict[str, Any]] = mapped_column(Json)
     resolved: Mapped[dict[str, Any]] = mapped_column(Json)
     state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)

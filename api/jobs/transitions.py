@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from api.core.db import now
 from api.core.errors import JobAlreadyFinished, JobBeingCancelled, NotFound
+from api.jobs.entries import enqueue
 from api.jobs.lease import Hold, LeaseLost, holds, lock
-from api.jobs.moves import CANCELLED, End, Failure, broken_off, end, move, record
+from api.jobs.moves import CANCELLED, End, Failure, broken_off, end, move
 from api.jobs.states import TERMINAL, JobKind, JobState, Outcome, Requested
 from api.jobs.tables import Job, JobAttempt
 
@@ -55,10 +56,7 @@ def submit(
     kind: JobKind = JobKind.DISTILLATION,
 ) -> None:
     """Insert a queued job and its first event. Wake the bell after the commit."""
-    values = {"id": job_id, "tenant_id": tenant_id, "kind": kind, "spec": spec, "resolved": resolved, "name": name}
-    session.execute(insert(Job).values(**values, state=JobState.QUEUED, last_seq=1, ring_at=now()))
-    data = {"from": None, "to": JobState.QUEUED, "reason": "submitted", "attempt": 0}
-    record(session, job_id, seq=1, fence=0, data=data)
+    enqueue(session, job_id=job_id, tenant_id=tenant_id, spec=spec, resolved=resolved, name=name, kind=kind)
 
 
 def request_cancel(session: Session, job_id: str, *, tenant_id: str) -> None:

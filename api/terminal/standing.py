@@ -12,9 +12,10 @@ SUBJECTS = {
     "teacher": "teacher",
     "untouched": "untouched student",
     "sft": "CE-only student",
+    "kld": "KLD student",
     "student": "distilled student",
 }
-TRAINED = {"teacher": "teacher", "student": "student", "sft": "CE-only twin"}
+TRAINED = {"teacher": "teacher", "student": "student", "sft": "CE-only twin", "kld": "KLD twin"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,8 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"profile: {count(data['samples'])} samples, mean difficulty {number(data['mean'], 3)} ({data['difficulty']})"
         case "teacher_states_planned":
             return _teacher_once(data)
+        case "recalled":
+            return f"{data['what'].replace('_', ' ')}: taken over from another job"
         case "evaluated":
             return _scores(data)
         case "warned":

@@ -43,6 +43,7 @@ class Batch:
     targets: Tensor  # [N] int64, the supervised tokens
     sample_rows: tuple[int, ...]  # [S]
     supervised: tuple[int, ...]  # [S], of sum N
+    generated: bool = False  # whether any of it is the student's own text, of which no teacher's states are kept
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -111,17 +112,23 @@ def _batch(
         targets=torch.from_numpy(ids_BT.reshape(-1)[places_N]),
         sample_rows=tuple(sample.row for sample in samples),
         supervised=tuple(len(places) for places in supervised),
+        generated=any(sample.generated for sample in samples),
     )
 
 
-def epoch_batches(subset: Indices, *, repeat: int, batch_size: int, seed: int, epoch: int) -> list[Indices]:
+def epoch_batches(
+    subset: Indices, *, repeat: int, batch_size: int, seed: int, epoch: int, visits: int | None = None
+) -> list[Indices]:
     """What each optimizer step of an epoch sees: the subset `repeat` times over, shuffled, in ⌈repeat·k / batch_size⌉ parts.
 
+    `visits`: so many samples instead, for which it is shuffled anew as often as they need, and the last time cut short.
     The order depends on the subset, `seed` and `epoch` alone, so a resumed run finds its place by counting.
     """
     generator = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
-    order = generator.permutation(np.tile(np.asarray(subset, dtype=np.int64), repeat))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    whole = np.tile(np.asarray(subset, dtype=np.int64), repeat)
+    wanted = len(whole) if visits is None else visits
+    order = np.concatenate([generator.permutation(whole) for _ in range(-(-wanted // len(whole)))])[:wanted]
+    return [order[start : start + batch_size] for start in range(0, wanted, batch_size)]
 
 
 def parts(lengths: Sequence[int] | Indices, *, tokens: int, samples: int | None = None, padded: bool) -> list[Indices]:

@@ -49,16 +49,20 @@ _MARK = "Xyz123"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """An encoded row. `input_ids` = prompt, response, one end token; positions ≥ `prompt_length` are supervised."""
+    """An encoded row. `input_ids` = prompt, response, one end token; positions ≥ `prompt_length` are supervised.
+
+    `generated`: the response is what the student said itself, and ends in the end token only where it did.
+    """
 
     id: str
     row: int
     input_ids: Ids
     prompt_length: int
+    generated: bool = False
 
     @property
     def supervised(self) -> int:
-        """Number of supervised tokens: the response's and the end token."""
+        """Number of supervised tokens: the response's, the end token among them."""
         return len(self.input_ids) - self.prompt_length
 
 

@@ -1,66 +1,41 @@
-"""The seam to the grader of programs (`cpd_engine.evaluation.code`, run in `cpd_engine.evaluation.sandbox`): the one module that knows it.
-
-Fails closed: unless the operator allows code execution, and the sandbox opens, no suite of programs begins.
-"""
+"""Suites whose answers are programs. Fails closed: unless the operator allows code execution and a sandbox opens, none begins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, cast
 
 from cpd_engine.data.records import Row
 from cpd_engine.errors import ConfigInvalid
+from cpd_engine.evaluation.code import CodeTask, Verdict, grade, read_problems
+from cpd_engine.evaluation.sandbox import Sandbox
 from cpd_engine.evaluation.settings import metrics
 
 
-class Problem(Protocol):
-    """What is asked: its id, and the whole prompt (Fig. 8)."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def prompt(self) -> str: ...
-
-
-class Verdict(Protocol):
-    """How a program fared in the base tests and, of a plus task, in the harder ones; `reason` why it failed, None where it passed."""
-
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def passed_plus(self) -> bool | None: ...
-    @property
-    def reason(self) -> str | None: ...
-
-
 class Programs:
-    """The problems of one suite and the means to grade programs that solve them."""
+    """The problems of one suite and the sandbox in which programs that solve them are graded."""
 
     def __init__(self, task: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Raises ConfigInvalid where no sandbox opens, and DatasetInvalid for a row that is no problem."""
-        self._task, self._code = task, import_module("cpd_engine.evaluation.code")
-        self._sandbox = import_module("cpd_engine.evaluation.sandbox").Sandbox.open()
-        self._problems: Sequence[Problem] = self._code.read_problems(rows, task)
+        """Raises SandboxUnavailable where none opens, and DatasetInvalid for a row that is no problem."""
+        self._task = task
+        self._problems = read_problems(rows, cast(CodeTask, task))
+        self._sandbox = Sandbox.open()
 
     @property
     def rows(self) -> list[Row]:
-        """The problems as rows: the prompt, and no reference."""
+        """The problems as rows: what is asked (Fig. 8), and no reference."""
         return [Row(problem.id, problem.prompt, "", "", ()) for problem in self._problems]
 
     def grade(
         self, texts: Sequence[str], on_progress: Callable[[int, int], None], should_stop: Callable[[], bool]
     ) -> list[tuple[dict[str, float], str | None]]:
         """Scores by metric and why a program failed, in the order of the problems. Raises StopRequested."""
-        verdicts: Sequence[Verdict] = self._code.grade(
-            self._problems, texts, sandbox=self._sandbox, on_progress=on_progress, should_stop=should_stop
-        )
-        return [(self._scores(verdict), verdict.reason) for verdict in verdicts]
+        verdicts = grade(self._problems, texts, sandbox=self._sandbox, on_progress=on_progress, should_stop=should_stop)
+        return [(self._scores(verdict), None if verdict.passed else verdict.reason) for verdict in verdicts]
 
     def _scores(self, verdict: Verdict) -> dict[str, float]:
-        return dict(
-            zip(metrics(self._task), (float(verdict.passed), float(verdict.passed_plus or False)), strict=False)
-        )
+        passed = [verdict.passed] if verdict.passed_plus is None else [verdict.passed, verdict.passed_plus]
+        return {metric: float(each) for metric, each in zip(metrics(self._task), passed, strict=True)}
 
 
 def require_code_execution(task: str, *, allowed: bool) -> None:

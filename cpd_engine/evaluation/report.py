@@ -134,6 +134,7 @@ def _answer(scored: RowScored) -> dict[str, Any]:
         "exact_match": scored.exact_match,
         "rouge_l": scored.rouge_l,
         "ce": scored.ce_sum / scored.supervised,
+        "supervised": scored.supervised,
         "finish_reason": scored.answer.finish_reason,
         "tokens": len(scored.answer.tokens),
     }

@@ -23,17 +23,19 @@ from cpd_engine.stages.questions import Suite, read_suites
 from cpd_engine.stages.recalling import (
     FILE,
     Codec,
+    Untrained,
     answer_of,
-    answers_of_teacher,
     digest_of_prompts,
+    is_untrained,
     read_answers,
     recalled,
+    recalled_scores,
     write_answers,
 )
 from cpd_engine.stages.suites import Part, answer_suites, ask_now, report_suites
 
 
-def evaluate(run: Run, prepared: Prepared, *, teacher: Path, untouched: Path, steps: int) -> Reported:
+def evaluate(run: Run, prepared: Prepared, teacher: Path, *, untouched: Path, steps: int) -> Reported:
     """Score every subject, each in a sealed directory of its own, and report. What is there is read and told again."""
     twins = run.config.evaluation.baselines
     paths: dict[Subject, Path] = {
@@ -83,7 +85,7 @@ def _seal_answers(run: Run, prepared: Prepared, subject: Subject, path: Path) ->
             should_stop=run.should_stop,
         )
 
-    found = answers_of_teacher(run, prepared, path, ask) if subject == "teacher" else ask()
+    found = recalled_scores(run, prepared, subject, path, dtype, ask) if is_untrained(subject) else ask()
     if run.fleet.leads:
         metrics = metrics_of(found)
         with run.sealing(f"evaluation/{subject}", f"evaluation-{subject}", metrics=metrics) as draft:
@@ -103,14 +105,22 @@ def _answer_suites(run: Run, prepared: Prepared, paths: Mapping[Subject, Path]) 
         subject = suite_answers.Subject(
             name=name,
             loaded=partial(load, path, dtype=dtype, device=run.runtime.device),
-            answers=partial(_recalled_part, run, prepared.end, path) if name == "teacher" else ask_now,
+            answers=partial(_recalled_part, run, prepared.end, name, path, dtype) if is_untrained(name) else ask_now,
         )
         answer_suites(run, suites, subject, tokenizer=prepared.tokenizer, end=prepared.end)
     return suites
 
 
-def _recalled_part(run: Run, end: int, teacher: Path, part: Part, ask: Callable[[], list[Answer]]) -> list[Answer]:
-    """The teacher's answers to a part; grades are made anew, so that a better grader is not kept from them."""
+def _recalled_part(
+    run: Run,
+    end: int,
+    subject: Untrained,
+    model: Path,
+    dtype: torch.dtype,
+    part: Part,
+    ask: Callable[[], list[Answer]],
+) -> list[Answer]:
+    """A model's answers to a part; grades are made anew, so that a better grader is not kept from them."""
     settings = part.suite.settings
     parts = {
         "rows": [row.id for row in part.suite.rows],
@@ -120,7 +130,7 @@ def _recalled_part(run: Run, end: int, teacher: Path, part: Part, ask: Callable[
         "seed": part.seed,
         "end": end,
     }
-    return recalled(run, teacher, parts, ask, codec=Codec(to_line=asdict, from_line=answer_of))
+    return recalled(run, subject, model, dtype, parts, ask, codec=Codec(to_line=asdict, from_line=answer_of))
 
 
 def _read_report(path: Path) -> Reported:

@@ -18,6 +18,8 @@ _NAMES = {
     "teacher_ce": "teacher's CE, nats per token",
     "entropy": "student's entropy, nats per token",
     "dds": "student's CE over the teacher's",
+    "rouge_l": "1 − ROUGE-L of the student's answer",
+    "rank_fusion": "fused rank of ROUGE-L and CE",
 }
 # Cuts nearer to each other than this share of the samples share a label.
 _LABEL_GAP = 0.045
@@ -49,9 +51,9 @@ def draw_profile(ready: ProfileReady, path: Path) -> None:
 
 
 def _draw_curve(axes: Axes, ready: ProfileReady, name: str) -> None:
-    heights = _heights(ready)
+    heights, end = _heights(ready), "hardest" if ready.descending else "easiest"
     axes.fill_between(ready.k, ready.cumulative, color=_CURVE, alpha=0.07, linewidth=0)
-    axes.plot(ready.k, ready.cumulative, color=_CURVE, linewidth=2, label="mean of the k easiest")
+    axes.plot(ready.k, ready.cumulative, color=_CURVE, linewidth=2, label=f"mean of the k {end}")
     bottom = min(0.0, *ready.cumulative)
     axes.vlines(ready.subset_sizes, bottom, heights, color=_CUT, alpha=0.55, linewidth=0.9)
     axes.scatter(ready.subset_sizes, heights, color=_CUT, s=20, zorder=3, label="cut $k_e$ of epoch e")
@@ -70,7 +72,7 @@ def _draw_curve(axes: Axes, ready: ProfileReady, name: str) -> None:
     _label_cuts(axes, ready, heights)
     axes.set_xlim(0, ready.samples * 1.03)
     axes.set_ylim(bottom, max(max(ready.cumulative), *heights) * 1.1 or 1.0)
-    axes.set_xlabel("k easiest samples", color=_INK)
+    axes.set_xlabel(f"k {end} samples", color=_INK)
     axes.set_ylabel(f"mean of the {name}", color=_INK)
     axes.legend(loc="upper left", facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=_INK)
 
@@ -86,7 +88,7 @@ def _label_cuts(axes: Axes, ready: ProfileReady, heights: list[float]) -> None:
     """Number the epochs above their cuts, those that stand together as a range."""
     groups: list[list[int]] = []
     for epoch, cut in enumerate(ready.subset_sizes):
-        if groups and cut - ready.subset_sizes[groups[-1][-1]] < _LABEL_GAP * ready.samples:
+        if groups and abs(cut - ready.subset_sizes[groups[-1][-1]]) < _LABEL_GAP * ready.samples:
             groups[-1].append(epoch)
         else:
             groups.append([epoch])

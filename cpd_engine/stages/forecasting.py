@@ -11,6 +11,7 @@ from cpd_engine.course import evaluation_steps
 from cpd_engine.data.encode import Sample
 from cpd_engine.data.store import lengths, supervised
 from cpd_engine.events import PHASES, Forecasted, Phase, PhaseForecast, Planned
+from cpd_engine.facts import Facts, Lengths, Questions
 from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, disk_bytes
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.exporting import count_parameters
@@ -18,7 +19,7 @@ from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.probing import Probed
 from cpd_engine.stages.profiling import Profiled
 from cpd_engine.timing import Seconds
-from cpd_engine.workload import STEPS, WEIGHT_BYTES, Facts, Lengths, Questions, spent, student_steps, tasks
+from cpd_engine.workload import STEPS, WEIGHT_BYTES, spent, student_steps, tasks
 
 # The duration is told with this margin; benchmarks/forecast shows how far off it has been.
 MARGIN = 1.25
@@ -96,7 +97,7 @@ def _facts(run: Run, prepared: Prepared, probed: Probed, planned: Planned, profi
         teacher_said=probed.teacher_said if config.teacher_sft is None else None,
         # A student cut from a teacher that will have been tuned is none that could be listened to.
         student_said=probed.student_said if untouched else None,
-        kept=probed.kept,
+        kept=probed.kept and config.on_policy is None,
         found=probed.found,
     )
 

@@ -98,7 +98,7 @@ def _known_failures() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise OutOfDeviceMemory(
-            "the accelerator's memory did not suffice; lower evaluation.generation.batch_size or max_length"
+            "the accelerator's memory did not suffice; lower policy.batch_size, evaluation.generation.batch_size or max_length"
         ) from error
     except OSError as error:
         if checkpoint.is_disk_full(error):

@@ -39,12 +39,15 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """`student` is None where it will be cut from the teacher. `data` is what prepared/data.json says."""
+    """`student` is None where it will be cut from the teacher. `data` is what prepared/data.json says. No sample has more than
+    `max_length` tokens.
+    """
 
     teacher: Path
     student: Path | None
     tokenizer: PreTrainedTokenizerBase
     end: int
+    max_length: int
     rows: Rows
     samples: Samples
     validation: Exercise
@@ -175,6 +178,7 @@ def _encoded(
         student=student,
         tokenizer=tokenizer,
         end=end_id(tokenizer, config.template),
+        max_length=length,
         rows=rows["train"],
         samples=encoded["train"].samples,
         validation=chosen["validation"],

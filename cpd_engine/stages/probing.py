@@ -17,6 +17,7 @@ from cpd_engine.course import Turn
 from cpd_engine.data.batches import Indices
 from cpd_engine.data.encode import Sample
 from cpd_engine.events import EpochPlan, Event
+from cpd_engine.facts import BATCH_TOKENS
 from cpd_engine.learner import Learner
 from cpd_engine.models.decoder import Decoder
 from cpd_engine.models.load import load
@@ -24,23 +25,27 @@ from cpd_engine.models.lora import attach_lora
 from cpd_engine.models.prune import decoder_layers, drop_layers
 from cpd_engine.objective import Objective
 from cpd_engine.plan import plan, schedule
+from cpd_engine.presets import PRESETS
 from cpd_engine.scoring import cross_entropies
-from cpd_engine.stages.answering import time_answers
+from cpd_engine.stages.answering import time_answers, time_decoding
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.sealing import time_sealing
 from cpd_engine.stages.teaching import Teaching
+from cpd_engine.stages.writing import settings_of
 from cpd_engine.stopwatch import Stopwatch
 from cpd_engine.teacher import Teacher, Teaches
 from cpd_engine.timing import Amount, Line, Seconds, telling_batches
-from cpd_engine.workload import BATCH_TOKENS, WEIGHT_BYTES, Kind
+from cpd_engine.workload import WEIGHT_BYTES, Kind
 
 # Samples scored together: the first few to warm up.
 _SCORED = (8, 8, 48, 16)
 # No step looks at its epoch.
 _EPOCH = EpochPlan(
-    epoch=1, subset_size=1, target=None, iterations=1, temperature=1.0, mixing=0.0, alpha=1.0, dead=False
+    epoch=1, subset_size=1, target=None, iterations=1, visits=1, temperature=1.0, mixing=0.0, alpha=1.0, dead=False
 )
+# What the twin that distils learns by, where the student does not distil.
+_KLD = Objective(divergence="kld", alpha=PRESETS["kld"]["alpha"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,8 @@ class _Probe:
         made = plan(run.config, samples=len(prepared.samples)).planned
         choice, self._states_bytes, self._found = self._teaching.expected(made)
         self._kept = choice.kept != "off"
+        # On-policy every step has the teacher's body in it, for the student's own text.
+        self._spares_body = self._kept and run.config.on_policy is None
         self._tokens = prepared.samples.lengths
 
     def carry_out(self) -> Probed:
@@ -112,6 +119,9 @@ class _Probe:
         student = self._watch.time("load_student", Amount(pieces=1), self._load_student)
         self._score(student, "score_student")
         student_said = time_answers(self._run, self._prepared, self._watch, student, "answer_student")
+        if self._config.on_policy is not None:
+            settings = settings_of(self._config.on_policy)
+            time_decoding(self._run, self._prepared, self._watch, student, "write_student", settings)
         student_bytes = student.parameters * WEIGHT_BYTES
         del student
         trained_bytes = self._train()
@@ -175,19 +185,21 @@ class _Probe:
         """Time the student's steps and the sealing of what they move; the bytes of that."""
         course, spec = schedule(self._config), self._config.optimizer
         batches = self._telling(spec)
-        teacher = self._teacher(batches) if any(course.distils) else None
+        twins = self._config.evaluation.baselines
+        teacher = self._teacher(batches) if any(course.distils) or "kld" in twins else None
         learner = self._learner("load_student", self._load_student, spec)
         if teacher is not None:
-            kind: Kind = "distil_kept" if self._kept else "distil"
-            self._step(kind, learner, batches, self._objective(course.distils.index(True)), teacher)
-        if self._config.evaluation.baselines or not all(course.distils):
+            kind: Kind = "distil_kept" if self._spares_body else "distil"
+            objective = self._objective(course.distils.index(True)) if any(course.distils) else _KLD
+            self._step(kind, learner, batches, objective, teacher)
+        if "sft" in twins or not all(course.distils):
             self._step("plain", learner, batches, Objective(), None)
         return time_sealing(self._run.out, self._watch, learner.weights())
 
     def _teacher(self, batches: Sequence[Indices]) -> Teaches:
         """Asked at every visit or, where states are kept, once about the samples of these batches, which is timed."""
         decoder = self._load_frozen_teacher()
-        if not self._kept:
+        if not self._spares_body:
             return Teacher(decoder, self._run.runtime)
         decoder.model.eval()
         for samples in self._drawn():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cpd_engine import checkpoint, difficulty, plan
 from cpd_engine.config import StudentFromTeacher
+from cpd_engine.curriculum import HARDEST_FIRST
 from cpd_engine.data.batches import pad
 from cpd_engine.data.store import read_column, write_columns
 from cpd_engine.events import Planned, ProfileReady, ScoredSample, Warned
@@ -19,10 +20,11 @@ from cpd_engine.models.load import load, save
 from cpd_engine.models.prune import block_influence, drop_layers, least_influential
 from cpd_engine.profile import DifficultyProfile
 from cpd_engine.repro import numpy_generator
-from cpd_engine.scoring import CrossEntropies, cross_entropies
+from cpd_engine.scoring import CrossEntropies
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.figure import draw_profile
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.scored import student_attempts, student_scores
 from cpd_engine.stages.teaching import Teaching
 
 # In the order of the training samples: id, score and what it was made of.
@@ -71,9 +73,11 @@ def _seal_cut(run: Run, prepared: Prepared, teacher: Path) -> None:
 def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: Path) -> Profiled:
     """Score every training sample once, sort, and plan the run. Reported again by every process, as it costs nothing."""
     if not run.stands("profile"):
-        by_student = _score(run, prepared, student, "difficulty by the untrained student")
-        needs_teacher = difficulty.needs_teacher(run.config.difficulty or "ce_mean")
-        seal_scores(run, prepared, by_student, teaching.cross_entropies(student) if needs_teacher else None)
+        by_student = student_scores(run, prepared, student)
+        kind = run.config.difficulty or "ce_mean"
+        by_teacher = teaching.cross_entropies(student) if difficulty.needs_teacher(kind) else None
+        by_answers = student_attempts(run, prepared, student) if difficulty.needs_answers(kind) else None
+        seal_scores(run, prepared, by_student, by_teacher, by_answers)
     kept = run.out / "profile" / SCORES
     scores = read_column(kept, "score")
     found = _profiled(run, prepared, scores)
@@ -98,14 +102,22 @@ class _Found:
 def _profiled(run: Run, prepared: Prepared, scores: NDArray[np.float64]) -> _Found:
     samples = prepared.samples
     profile = DifficultyProfile.from_scores(scores, samples.id_ranks())
+    if run.config.curriculum in HARDEST_FIRST:
+        profile = profile.hardest_first()
     made = plan.plan(run.config, samples=len(samples), profile=profile, supervised_tokens=samples.supervised)
     return _Found(profile=profile, planned=made.planned, warnings=made.warnings)
 
 
 def seal_scores(
-    run: Run, prepared: Prepared, by_student: CrossEntropies, by_teacher: CrossEntropies | None = None
+    run: Run,
+    prepared: Prepared,
+    by_student: CrossEntropies,
+    by_teacher: CrossEntropies | None = None,
+    by_answers: NDArray[np.float64] | None = None,
 ) -> None:
-    """Seal `profile/`: what each training sample cost, and the profile that follows. The teacher's sums where its difficulty counts."""
+    """Seal `profile/`: what each training sample cost, and the profile that follows. The teacher's sums and the ROUGE-L of the
+    student's answers where the difficulty is made of them.
+    """
     kind = run.config.difficulty or "ce_mean"
     scores = difficulty.scores(
         kind,
@@ -113,6 +125,7 @@ def seal_scores(
         supervised_tokens=by_student.tokens,
         teacher_ce_sum=by_teacher.sums if by_teacher else None,
         student_entropy_sum=by_student.entropy_sums,
+        student_rouge_l=by_answers,
     )
     columns: dict[str, Any] = {
         "id": prepared.samples.ids,
@@ -124,6 +137,8 @@ def seal_scores(
         columns["student_entropy_sum"] = by_student.entropy_sums
     if by_teacher is not None:
         columns["teacher_ce_sum"] = by_teacher.sums
+    if by_answers is not None:
+        columns["student_rouge_l"] = by_answers
     if run.fleet.leads:
         ready = _ready(run, prepared, _profiled(run, prepared, scores))
         with run.sealing("profile", "profile") as draft:
@@ -133,26 +148,17 @@ def seal_scores(
     run.fleet.wait()
 
 
-def _score(run: Run, prepared: Prepared, path: Path, label: str) -> CrossEntropies:
-    decoder = load(path, dtype=torch.float32, device=run.runtime.device)
-    return cross_entropies(
-        decoder,
-        prepared.samples,
-        runtime=run.runtime,
-        entropies=run.config.difficulty == "entropy",
-        on_progress=run.progress("profile", label),
-    )
-
-
 def _ready(run: Run, prepared: Prepared, found: _Found) -> ProfileReady:
     profile, epochs = found.profile, found.planned.epochs
     size = len(profile.order)
     at = np.unique(np.linspace(0, size - 1, min(size, _POINTS)).round().astype(np.int64))
+    first, last = range(min(_SHOWN, size)), range(size - 1, max(size - 1 - _SHOWN, -1), -1)
     counts, edges = np.histogram(profile.scores, bins=_BINS)
     return ProfileReady(
         difficulty=run.config.difficulty or "ce_mean",
         samples=size,
         unscored=len(prepared.samples) - size,
+        descending=profile.descending,
         mean=float(profile.cumulative[-1]),
         k=tuple((at + 1).tolist()),
         cumulative=tuple(profile.cumulative[at].tolist()),
@@ -162,8 +168,8 @@ def _ready(run: Run, prepared: Prepared, found: _Found) -> ProfileReady:
         subset_sizes=tuple(epoch.subset_size for epoch in epochs),
         mixing=tuple(epoch.mixing for epoch in epochs),
         temperatures=tuple(epoch.temperature for epoch in epochs),
-        easiest=_shown(prepared, profile, range(min(_SHOWN, size))),
-        hardest=_shown(prepared, profile, range(size - 1, max(size - 1 - _SHOWN, -1), -1)),
+        easiest=_shown(prepared, profile, last if profile.descending else first),
+        hardest=_shown(prepared, profile, first if profile.descending else last),
     )
 
 

@@ -1,29 +1,38 @@
-"""The teacher's answers, kept for the next job on the same teacher and rows, which then need not load the teacher at all."""
+"""Answers of models that no training of this run has changed: asked once, and recalled by other jobs on the same model and rows."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeGuard, TypeVar
+
+import torch
 
 from cpd_engine import checkpoint
 from cpd_engine.assessment import RowScore
 from cpd_engine.data.encode import Ids
 from cpd_engine.data.records import to_json
-from cpd_engine.errors import CheckpointCorrupt, StorageFull
+from cpd_engine.events import Shareable, Subject
 from cpd_engine.generate import Answer
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
-from cpd_engine.stages.shelving import numerics, warn
+from cpd_engine.stages.sharing import shared
 from cpd_engine.states.digests import Digests
-from cpd_engine.states.folder import Folder
 from cpd_engine.states.key import data_digest, model_digest
 
 FILE = "answers.jsonl"
 T = TypeVar("T")
+# What an answer's line is taken to weigh, before it is written.
+_LINE_BYTES = 4096
+Untrained = Literal["teacher", "untouched"]
+_ANSWERS_OF: dict[Untrained, Shareable] = {"teacher": "teacher_answers", "untouched": "untouched_answers"}
+
+
+def is_untrained(subject: Subject) -> TypeGuard[Untrained]:
+    """Whether the job does not train it, so that another one on the same models finds its answers."""
+    return subject in _ANSWERS_OF
 
 
 def write_answers(path: Path, answers: list[RowScore]) -> None:
@@ -36,8 +45,8 @@ def read_answers(path: Path) -> list[RowScore]:
     return [_row_score(line) for line in checkpoint.read_jsonl(path)]
 
 
-def answers_of_teacher(
-    run: Run, prepared: Prepared, teacher: Path, ask: Callable[[], list[RowScore]]
+def recalled_scores(
+    run: Run, prepared: Prepared, subject: Untrained, model: Path, dtype: torch.dtype, ask: Callable[[], list[RowScore]]
 ) -> list[RowScore]:
     """To the test rows, with their scores; see `recalled`."""
     test = prepared.test
@@ -48,7 +57,7 @@ def answers_of_teacher(
         "settings": run.config.evaluation.generation.model_dump(),
         "end": prepared.end,
     }
-    return recalled(run, teacher, parts, ask, codec=Codec(to_line=asdict, from_line=_row_score))
+    return recalled(run, subject, model, dtype, parts, ask, codec=Codec(to_line=asdict, from_line=_row_score))
 
 
 def digest_of_prompts(prompts: Iterable[Ids]) -> str:
@@ -65,74 +74,31 @@ class Codec(Generic[T]):
 
 
 def recalled(
-    run: Run, teacher: Path, parts: Mapping[str, Any], ask: Callable[[], list[T]], *, codec: Codec[T]
+    run: Run,
+    subject: Untrained,
+    model: Path,
+    dtype: torch.dtype,
+    parts: Mapping[str, Any],
+    ask: Callable[[], list[T]],
+    *,
+    codec: Codec[T],
 ) -> list[T]:
     """As another job has left them beside the kept states, or by asking; where they cannot be left, that is warned of.
 
-    `parts`: all that they depend on beside the teacher's weights, its dtype and this machine's numerics.
+    `parts`: all that they depend on beside the model's weights, its dtype and this machine's numerics.
     """
-    if run.inputs.state_cache is None or run.config.teacher.cache in ("off", "memory"):
-        return ask()
-    place, kept = _looked_up(run, teacher, parts, codec) if run.fleet.leads else (None, None)
-    kept = run.fleet.told(kept)
-    if kept is not None:
-        return kept
-    found = ask()
-    if place is not None:
-        try:
-            _keep(*place, [codec.to_line(one) for one in found])
-        except (OSError, StorageFull) as fault:
-            warn(run, f"its answers are not kept ({fault})")
-    return found
 
+    def depends(files: Digests) -> Mapping[str, Any]:
+        return {**parts, "model": model_digest(model, files), "dtype": str(dtype)}
 
-def _looked_up(
-    run: Run, teacher: Path, parts: Mapping[str, Any], codec: Codec[T]
-) -> tuple[tuple[Folder, str] | None, list[T] | None]:
-    """Where the answers belong, if anywhere, and those that lie there."""
-    assert run.inputs.state_cache is not None
-    try:
-        folder = Folder(run.inputs.state_cache, run.inputs.state_cache_bytes)
-        name = _name(run, model_digest(teacher, Digests(folder.root)), parts)
-        kept = _kept(run, folder, name)
-    except OSError as fault:
-        warn(run, f"its answers cannot be looked up ({fault})")
-        return None, None
-    return (folder, name), None if kept is None else [codec.from_line(line) for line in kept]
-
-
-def _name(run: Run, teacher: str, parts: Mapping[str, Any]) -> str:
-    """A hash of all that the answers and their scores depend on."""
-    depends = {**parts, "teacher": teacher, "dtype": str(run.runtime.frozen_dtype), "numerics": numerics(run)}
-    return "answers-" + hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _kept(run: Run, folder: Folder, name: str) -> list[dict[str, Any]] | None:
-    lock = folder.lock(name, exclusive=False)
-    if lock is None:
-        return None
-    try:
-        if not folder.path(name).is_dir():
-            return None
-        checkpoint.verify(folder.path(name))
-        folder.touch(name)
-        return checkpoint.read_jsonl(folder.path(name) / FILE)
-    except CheckpointCorrupt as fault:
-        warn(run, f"{fault}; it is asked again")
-        return None
-    finally:
-        lock.release()
-
-
-def _keep(folder: Folder, name: str, lines: list[dict[str, Any]]) -> None:
-    lock = folder.lock(name, exclusive=True)
-    if lock is None:
-        return  # another job is about to leave the same
-    try:
-        with checkpoint.sealing(folder.path(name)) as draft:
-            checkpoint.write_jsonl(draft / FILE, lines)
-    finally:
-        lock.release()
+    with shared(run, "evaluate", _ANSWERS_OF[subject], depends) as work:
+        if work.found is not None:
+            kept = checkpoint.read_jsonl(work.found / FILE) if run.fleet.leads else []
+            return [codec.from_line(line) for line in run.fleet.told(kept)]
+        answers = ask()
+        lines = [codec.to_line(answer) for answer in answers]
+        work.leave(lambda draft: checkpoint.write_jsonl(draft / FILE, lines), _LINE_BYTES * len(lines))
+        return answers
 
 
 def _row_score(line: dict[str, Any]) -> RowScore:

@@ -31,7 +31,7 @@ from cpd_engine.states.layout import lay_out
 from cpd_engine.states.once import Question, WidthUnexpected
 from cpd_engine.states.records import HiddenRecords, Records, own_head
 from cpd_engine.states.topk import TopKRecords
-from cpd_engine.teacher import KeptTeacher, Teacher, Teaches
+from cpd_engine.teacher import KeptTeacher, PartlyKeptTeacher, Teacher, Teaches
 
 
 class Teaching:
@@ -44,9 +44,14 @@ class Teaching:
         self._kept: Kept | None = None
 
     def teacher(self, planned: Planned, student: Path) -> Teaches:
-        """For training along the plan."""
+        """For training along the plan. On-policy its body is there in any case, for the student's own text."""
         kept = self._states("train", planned, student)
-        return KeptTeacher(kept) if kept is not None else Teacher(self._load(), self._run.runtime)
+        if kept is None:
+            return Teacher(self._load(), self._run.runtime)
+        of_data = KeptTeacher(kept)
+        if self._run.config.on_policy is None:
+            return of_data
+        return PartlyKeptTeacher(of_data, Teacher(self._load(), self._run.runtime))
 
     def cross_entropies(self, student: Path) -> CrossEntropies:
         """The teacher's score of every training sample, in the precision in which it teaches; free where its states are kept."""
@@ -131,16 +136,16 @@ class Teaching:
         choice, cached = self._run.fleet.told((self._choice(question, shelf, passes, cached=found), found))
         if choice.fell_back:
             warn(self._run, choice.reason)
-        spent = passes if choice.kept == "off" else float(not cached)
+        said, spent = self._text_passes(planned), passes if choice.kept == "off" else float(not cached)
         self._run.emit(
             TeacherStatesPlanned(
                 kept=choice.kept,
                 reason=choice.reason,
                 cached=cached,
                 states_bytes=question.form.size_bytes,
-                passes_without=passes,
-                passes_with=spent,
-                operations_ratio=self._ratio(question, passes, spent, planned, student),
+                passes_without=passes + said,
+                passes_with=spent + said,
+                operations_ratio=self._ratio(question, passes + said, spent + said, planned, student),
             )
         )
         return choice
@@ -178,22 +183,32 @@ class Teaching:
             return HiddenRecords(width=_width(self._path), dtype=dtype)
         course = plan.schedule(config)
         used = {tau for tau, asks in zip(course.temperatures, course.distils, strict=True) if asks}
+        used |= {1.0} if "kld" in config.evaluation.baselines else set()
         # One id at least is left for the rest, of which a mass of 0 has no logarithm.
         return TopKRecords(k=min(config.teacher.top_k, self._vocabulary - 1), temperatures=tuple(sorted(used)))
 
     def _passes(self, planned: Planned) -> float:
-        """Of the teacher's body over a sample in this job, without kept states."""
+        """Of the teacher's body over a sample in this job, without kept states: where the data respond, which is all they can spare."""
         config = self._run.config
         scoring = difficulty.needs_teacher(config.difficulty or "ce_mean")
-        repeat, distils = config.subset_repeat or 1, config.divergence != "sft"
-        return scoring + savings.visits(planned.epochs, samples=planned.samples, repeat=repeat, distils=distils)
+        twins = savings.twin_visits(planned, config.evaluation.baselines)
+        return scoring + twins + config.own_share * self._visits(planned)
+
+    def _text_passes(self, planned: Planned) -> float:
+        """Those over the student's own text."""
+        return (1.0 - self._run.config.own_share) * self._visits(planned)
+
+    def _visits(self, planned: Planned) -> float:
+        distils = self._run.config.divergence != "sft"
+        return savings.visits(planned.epochs, samples=planned.samples, distils=distils)
 
     def _ratio(self, question: Question, passes: float, spent: float, planned: Planned, student: Path) -> float | None:
         """The job's operations with the body at every visit ÷ those of this choice; None where a model's shape is unknown."""
         weights = [_weights(path, self._vocabulary) for path in (self._path, student)]
         if weights[0] is None or weights[1] is None:
             return None
-        visited = sum(epoch.subset_size for epoch in planned.epochs) * (self._run.config.subset_repeat or 1)
+        twins = len(self._run.config.evaluation.baselines) * planned.total_iterations * planned.batch_size
+        visited = sum(epoch.visits for epoch in planned.epochs) + twins
         return savings.operations_ratio(
             supervised_fraction=question.layout.tokens / int(lengths(question.samples).sum()),
             teacher=weights[0],

@@ -1,4 +1,4 @@
-"""Phases `teacher_sft` and `train`: the three trainings of a run, each of which ends in a sealed model directory."""
+"""Phase `train`: the student and its twins, and how any model of a run is trained into a sealed directory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 
+from cpd_engine.beside import Beside
 from cpd_engine.config import LoraSpec, MixingSpec
-from cpd_engine.course import Course, Method, evaluation_steps, plain_epochs
+from cpd_engine.course import Course, Method, evaluation_steps, twin_of
 from cpd_engine.events import Phase, Planned, Warned
 from cpd_engine.keeper import Keeper, Place
 from cpd_engine.learner import Learner
@@ -20,8 +20,8 @@ from cpd_engine.models.decoder import Decoder
 from cpd_engine.models.load import load
 from cpd_engine.models.lora import attach_lora
 from cpd_engine.profile import DifficultyProfile
-from cpd_engine.ranking import Ranking
 from cpd_engine.repro import derived_seed
+from cpd_engine.stages.carrying import beside_of
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.profiling import Profiled
@@ -29,31 +29,6 @@ from cpd_engine.stages.teaching import Teaching
 from cpd_engine.stages.trained import seal_trained
 from cpd_engine.stages.validating import validation
 from cpd_engine.teacher import Teaches
-
-
-def tune_teacher(run: Run, prepared: Prepared) -> Path:
-    """The teacher's directory: as it came, or fine-tuned on the training rows with plain cross-entropy."""
-    spec = run.config.teacher_sft
-    if spec is None:
-        return prepared.teacher
-    if run.stands("teacher"):
-        return run.out / "teacher"
-    samples, size = len(prepared.samples), spec.optimizer.batch_size
-    course = Course(
-        trained="teacher",
-        samples=prepared.samples,
-        order=np.arange(samples),
-        epochs=plain_epochs(samples, size, spec.epochs * -(-samples // size)),
-        repeat=1,
-        optimizer=spec.optimizer,
-        method=Method(),
-        evaluations=frozenset(),
-        seed=run.config.seed,
-    )
-    _train(
-        run, prepared, course, "teacher_sft", base=prepared.teacher, place=("teacher_sft", "teacher-"), into="teacher"
-    )
-    return run.out / "teacher"
 
 
 def train_student(
@@ -65,47 +40,27 @@ def train_student(
     profiled: Profiled,
 ) -> None:
     """Distil the student into trained/student, and train the twins that were asked for beside it."""
-    course = _student_course(run, prepared, profiled.profile, profiled.planned)
-    if not run.stands("trained/student"):
-        _train(
-            run,
-            prepared,
-            course,
-            "train",
-            base=base,
-            place=("train", ""),
-            into="trained/student",
-            lora=run.config.lora,
-            teacher=lambda: teaching.teacher(profiled.planned, base) if _distils(course) else None,
-            ranking=_ranking(run, prepared, profiled),
-        )
-    teaching.finish()
-    for twin in run.config.evaluation.baselines:
-        if not run.stands(f"trained/{twin}"):
-            _train(
+    student = _student_course(run, prepared, profiled.profile, profiled.planned)
+
+    def teacher_of(course: Course) -> Teaches | None:
+        return teaching.teacher(profiled.planned, base) if _distils(course) else None
+
+    for course in (student, *(twin_of(student, kind) for kind in run.config.evaluation.baselines)):
+        into = f"trained/{course.trained}"
+        if not run.stands(into):
+            train_model(
                 run,
                 prepared,
-                _twin(course),
+                course,
                 "train",
                 base=base,
-                place=(twin, f"{twin}-"),
-                into=f"trained/{twin}",
+                place=("train", "") if course is student else (course.trained, f"{course.trained}-"),
+                into=into,
                 lora=run.config.lora,
+                teacher=partial(teacher_of, course),
+                beside=partial(beside_of, run, prepared, profiled) if course is student else _nothing_beside,
             )
-
-
-def _ranking(run: Run, prepared: Prepared, profiled: Profiled) -> Ranking | None:
-    if run.config.refresh_every is None:
-        return None
-    return Ranking(
-        profiled.profile,
-        ce_mean=profiled.ce_mean,
-        supervised=prepared.samples.supervised,
-        ids=prepared.samples.id_ranks(),
-        kind=run.config.difficulty or "ce_mean",
-        every=run.config.refresh_every,
-        emit=run.emit,
-    )
+    teaching.finish()
 
 
 def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, planned: Planned) -> Course:
@@ -128,26 +83,16 @@ def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, pl
         evaluations=evaluation_steps(planned.epochs, config.evaluation.every_epochs)
         if prepared.validation.samples
         else frozenset(),
-        seed=config.seed,
+        seed=config.seed if config.student_seed is None else config.student_seed,
     )
 
 
-def _twin(student: Course) -> Course:
-    """Cross-entropy alone, over all samples, with the student's number of steps, learning rates and moments of validation."""
-    return Course(
-        trained="sft",
-        samples=student.samples,
-        order=student.order,
-        epochs=plain_epochs(len(student.order), student.optimizer.batch_size, student.total_steps),
-        repeat=1,
-        optimizer=student.optimizer,
-        method=Method(),
-        evaluations=student.evaluations,
-        seed=student.seed,
-    )
+def _nothing_beside(_trained: Callable[[], Decoder]) -> Beside:
+    """Of a training that is carried by its weights alone."""
+    return Beside()
 
 
-def _train(
+def train_model(
     run: Run,
     prepared: Prepared,
     course: Course,
@@ -158,47 +103,50 @@ def _train(
     into: str,
     lora: LoraSpec | None = None,
     teacher: Callable[[], Teaches | None] = lambda: None,
-    ranking: Ranking | None = None,
+    beside: Callable[[Callable[[], Decoder]], Beside] = _nothing_beside,
 ) -> None:
     """Train the model at `base` along `course` and seal the weights that validation chose, or else the last, as `into`.
 
     `teacher` is asked for before the student is loaded: while its states are being made, its body has the memory to itself.
+    `beside` is made for what gives the model under training as a whole.
     """
     mentor = teacher()
-    fresh = partial(_decoder, run, course, base, lora)
+    fresh = partial(_decoder, course, base, lora)
     learner = _learner(run, course, fresh)
     if not learner.decoder.packs:
         told = f"{course.trained}: this family's attention cannot be packed; batches are padded, alike in length where they are split"
         run.emit(Warned(code="not_packed", message=told))
-    keeper = _keeper(run, place, ranking)
+    trained = partial(_whole, run, learner, fresh)
+    carried = beside(trained)
+    keeper = _keeper(run, place, carried)
     keeper.resume(learner)
     train(
         course,
         learner,
         keeper,
         teacher=mentor,
-        validate=validation(run, prepared, course.trained, lambda: _whole(run, learner, fresh), phase),
-        ranking=ranking,
+        validate=validation(run, prepared, course.trained, trained, phase),
+        beside=carried,
         runtime=run.runtime,
         emit=run.emit,
         should_stop=run.asked_to_stop,
         clock=run.clock,
     )
     chosen = keeper.load_best(learner)
-    trained = _whole(run, learner, fresh)
+    best = trained()
     if run.fleet.leads:
-        seal_trained(run, trained, into, steps=course.total_steps, chosen=chosen)
+        seal_trained(run, best, into, steps=course.total_steps, chosen=chosen)
     run.fleet.wait()
 
 
-def _keeper(run: Run, place: tuple[str, str], ranking: Ranking | None) -> Keeper:
+def _keeper(run: Run, place: tuple[str, str], carried: Beside) -> Keeper:
     folder, prefix = place
     spec = run.config.checkpoints
     return Keeper(
         Place(out=run.out, folder=folder, prefix=prefix, every=spec.every_steps, keep=spec.keep),
         metric=run.config.evaluation.validation_metric,
         emit=run.emit,
-        ranking=ranking,
+        beside=carried,
         fleet=run.fleet,
     )
 
@@ -209,11 +157,11 @@ class _Fresh(Protocol):
     def __call__(self, device: torch.device | str, /) -> Decoder: ...
 
 
-def _decoder(run: Run, course: Course, base: Path, lora: LoraSpec | None, device: torch.device | str) -> Decoder:
+def _decoder(course: Course, base: Path, lora: LoraSpec | None, device: torch.device | str) -> Decoder:
     decoder = load(base, dtype=torch.float32, device=device)
     if lora is None:
         return decoder
-    return attach_lora(decoder, lora, seed=derived_seed(run.config.seed, course.trained, "lora"))
+    return attach_lora(decoder, lora, seed=derived_seed(course.seed, course.trained, "lora"))
 
 
 def _learner(run: Run, course: Course, fresh: _Fresh) -> Learner:
@@ -222,7 +170,7 @@ def _learner(run: Run, course: Course, fresh: _Fresh) -> Learner:
     # To be sharded it is loaded into the machine's memory, from which each GPU takes its slices.
     decoder = fresh("cpu" if sharded else run.runtime.device)
     # Every rank drops other units; the leader's are those of a run of one.
-    torch.manual_seed(derived_seed(config.seed, course.trained, "dropout", *([] if fleet.leads else [fleet.rank])))
+    torch.manual_seed(derived_seed(course.seed, course.trained, "dropout", *([] if fleet.leads else [fleet.rank])))
     return Learner(
         decoder,
         spec=course.optimizer,

@@ -41,7 +41,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 _KD = Objective(divergence="pmtd", alpha=0.3, temperature=1.5, mixing=0.4)
 _EPOCH = EpochPlan(
-    epoch=1, subset_size=8, target=None, iterations=1, temperature=1.5, mixing=0.4, alpha=0.3, dead=False
+    epoch=1, subset_size=8, target=None, iterations=1, visits=8, temperature=1.5, mixing=0.4, alpha=0.3, dead=False
 )
 
 

@@ -37,7 +37,10 @@ def _estimate(config: RunConfig, out: Path) -> tuple[Forecasted, list[Event]]:
     return found, events
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": LORA, "student": {"from": "teacher", "drop_layers": 1}}])
+ON_POLICY = {"preset": "gkd", "policy": {"kind": "on", "max_new_tokens": 4}}
+
+
+@pytest.mark.parametrize("changes", [{}, ON_POLICY, {"lora": LORA, "student": {"from": "teacher", "drop_layers": 1}}])
 def test_a_run_that_was_probed_ends_in_the_bits_of_one_that_was_not(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = _config(tmp_path, **changes)
     plain, probed = tmp_path / "plain", tmp_path / "probed"

@@ -25,7 +25,9 @@ from cpd_engine.teacher import Teacher
 from tests.learning.small_models import CPU, decoder, samples
 
 KD = Objective(divergence="pmtd", alpha=0.3, temperature=1.5, mixing=0.4)
-EPOCH = EpochPlan(epoch=1, subset_size=8, target=None, iterations=1, temperature=1.5, mixing=0.4, alpha=0.3, dead=False)
+EPOCH = EpochPlan(
+    epoch=1, subset_size=8, target=None, iterations=1, visits=8, temperature=1.5, mixing=0.4, alpha=0.3, dead=False
+)
 
 
 def _turn(chosen: Sequence[Sample], objective: Objective = KD, rate: float = 1e-3) -> Turn:

@@ -120,25 +120,49 @@ def test_a_student_cut_from_the_tuned_teacher_starts_from_its_layers(tmp_path: P
     assert scores["student"]["ce"] < scores["untouched"]["ce"]
 
 
-def test_the_twin_takes_as_many_steps_at_the_same_rates_and_is_judged_at_the_same_steps(tmp_path: Path) -> None:
-    evaluation = QUICK["evaluation"] | {"baselines": ["sft"]}
+def test_the_twins_take_as_many_steps_at_the_same_rates_and_are_judged_at_the_same_steps(tmp_path: Path) -> None:
+    evaluation = QUICK["evaluation"] | {"baselines": ["sft", "kld"]}
     events = _run(_config(tmp_path, evaluation=evaluation), tmp_path / "out")
     rates = {
         trained: [e["values"]["learning_rate"] for e in _of(events, "measured") if e["trained"] == trained]
-        for trained in ("student", "sft")
+        for trained in ("student", "sft", "kld")
     }
-    assert rates["student"] == rates["sft"]
+    assert rates["student"] == rates["sft"] == rates["kld"]
     judged = {
         subject: [e["step"] for e in _of(events, "evaluated") if e["subject"] == subject and e["split"] == "validation"]
-        for subject in ("student", "sft")
+        for subject in ("student", "sft", "kld")
     }
-    assert judged["student"] == judged["sft"]
+    assert judged["student"] == judged["sft"] == judged["kld"]
     assert {e["values"]["kd"] for e in _of(events, "measured") if e["trained"] == "sft"} == {0.0}
-    assert _of(events, "reported")[0]["steps"] == {
-        "untouched": 0,
-        "student": len(rates["student"]),
-        "sft": len(rates["sft"]),
+    distilled = [e["values"] for e in _of(events, "measured") if e["trained"] == "kld"]
+    assert all(values["kd"] > 0.0 for values in distilled)
+    assert {(values["alpha"], values["temperature"], values["mixing"]) for values in distilled} == {(0.3, 1.0, 0.0)}
+    (reported,) = _of(events, "reported")
+    assert reported["steps"] == {"untouched": 0, **{trained: len(rates[trained]) for trained in rates}}
+    assert {pair["subject"] for pair in reported["comparisons"]} == {"teacher", "untouched", "sft", "kld"}
+
+
+def test_the_kld_twin_of_a_plain_student_asks_the_teacher_of_its_own(tmp_path: Path) -> None:
+    evaluation = QUICK["evaluation"] | {"baselines": ["kld"]}
+    events = _run(_config(tmp_path, preset="sft", evaluation=evaluation), tmp_path / "out")
+    kd = {
+        t: {e["values"]["kd"] > 0.0 for e in _of(events, "measured") if e["trained"] == t} for t in ("student", "kld")
     }
+    assert kd == {"student": {False}, "kld": {True}}
+    assert _of(events, "teacher_states_planned")[0]["passes_without"] > 0.0
+
+
+def test_a_students_seed_changes_its_batches_and_neither_the_rows_nor_the_teacher(tmp_path: Path) -> None:
+    changes = {"teacher_sft": {"epochs": 1}}
+    runs = {seed: _run(_config(tmp_path, **changes, student_seed=seed), tmp_path / str(seed)) for seed in (None, 0, 1)}
+    losses = {seed: [e["values"]["loss"] for e in _of(events, "measured")] for seed, events in runs.items()}
+    steps = {seed: [e["trained"] for e in _of(events, "measured")] for seed, events in runs.items()}
+    tuned = steps[0].count("teacher")
+    assert losses[None] == losses[0]
+    assert losses[0][:tuned] == losses[1][:tuned]
+    assert losses[0][tuned:] != losses[1][tuned:]
+    assert _of(runs[0], "data_ready") == _of(runs[1], "data_ready")
+    assert (tmp_path / "0/prepared/test.jsonl").read_bytes() == (tmp_path / "1/prepared/test.jsonl").read_bytes()
 
 
 def test_the_paper_preset_warns_of_its_dead_epoch_and_distils_nothing_in_it(tmp_path: Path) -> None:

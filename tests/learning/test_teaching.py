@@ -154,6 +154,16 @@ def test_a_second_job_on_the_same_teacher_and_data_never_reads_its_weights(tmp_p
     assert contents(tmp_path / "second", *units) == contents(tmp_path / "first", *units)
 
 
+def test_a_second_job_asks_only_the_models_it_has_trained(tmp_path: Path) -> None:
+    def asked(ran: Ran) -> set[str]:
+        return {event["label"] for event in ran.of("progressed") if event["label"].startswith("answers of")}
+
+    first, second = (Ran(_config(tmp_path, cache="disk"), tmp_path / name, _shared(tmp_path)) for name in "ab")
+    assert asked(first) == {"answers of teacher", "answers of untouched", "answers of student"}
+    assert asked(second) == {"answers of student"}
+    assert first.of("reported") == second.of("reported")
+
+
 def test_states_evicted_between_two_attempts_are_made_again_bit_for_bit(tmp_path: Path) -> None:
     config = _config(tmp_path, cache="disk")
     whole = Ran(config, tmp_path / "whole", Inputs(state_cache=tmp_path / "other"))
@@ -173,7 +183,7 @@ def test_a_disk_that_fills_up_under_the_states_moves_them_to_memory(tmp_path: Pa
     assert "now: memory" in warned["message"]
     assert set(ran.bodies) == {0}
     assert ran.losses == Ran(config, tmp_path / "whole", Inputs(state_cache=tmp_path / "other")).losses
-    assert not [path for path in (tmp_path / "states").iterdir() if path.is_dir() and "answers" not in path.name]
+    assert not [path for path in (tmp_path / "states").iterdir() if path.is_dir() and "-" not in path.name]
 
 
 def test_a_cap_too_small_and_a_folder_that_cannot_be_used_end_no_job(tmp_path: Path) -> None:

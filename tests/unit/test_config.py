@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from cpd_engine.config import Preset, RunConfig
+from cpd_engine.errors import NothingToLearn
+from cpd_engine.plan import plan
 from cpd_engine.presets import PRESETS
 
 LEAST: dict[str, Any] = {
@@ -104,8 +106,82 @@ def test_constants_that_mean_nothing_are_refused(change: dict[str, Any], said: s
         RunConfig.model_validate(LEAST | change)
 
 
+@pytest.mark.parametrize("budget", [{}, {"amount": 5, "epochs": 1.0}, {"amount": 0}, {"epochs": 0.0}, {"unit": "rows"}])
+def test_a_budget_names_one_positive_measure(budget: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(LEAST | {"budget": budget})
+    assert caught.value.errors()[0]["loc"][0] == "budget"
+
+
+def test_calibrated_mixing_is_refused_where_the_subset_shrinks() -> None:
+    with pytest.raises(ValidationError, match="that of 'dakd' shrinks"):
+        RunConfig.model_validate(LEAST | {"preset": "dakd", "mixing": {"kind": "calibrated"}})
+
+
 def test_a_presets_constants_are_for_its_own_divergence_only() -> None:
     skewed = RunConfig.model_validate(LEAST | {"preset": "srkl", "constants": {"beta": 0.1}}).resolved()
     assert skewed.constants is not None
     assert skewed.constants.given() == {"beta": 0.1}
     assert RunConfig.model_validate(LEAST | {"preset": "abkd", "divergence": "kld"}).resolved().constants is None
+
+
+ON: dict[str, Any] = {"kind": "on"}
+
+
+def test_on_policy_there_is_no_cross_entropy_unless_it_is_asked_for() -> None:
+    config = RunConfig.model_validate(LEAST | {"preset": "cpd", "policy": ON}).resolved()
+    assert (config.alpha, config.divergence, config.own_share) == (0.0, "pmtd", 0.5)
+    assert RunConfig.model_validate(LEAST | {"policy": ON, "alpha": 0.2}).resolved().alpha == 0.2
+    assert RunConfig.model_validate(LEAST | {"preset": "cpd", "policy": {"kind": "off"}}).resolved().alpha == 0.3
+    assert RunConfig.model_validate(LEAST | {"preset": "cpd"}).resolved().on_policy is None
+
+
+def test_the_on_policy_presets_have_the_student_answer_half_without_cross_entropy() -> None:
+    for preset, divergence in (("gkd", "jsd"), ("cpd_on_policy", "pmtd")):
+        config = RunConfig.model_validate(LEAST | {"preset": preset}).resolved()
+        assert config.on_policy is not None
+        assert (config.divergence, config.alpha, config.on_policy.student_fraction) == (divergence, 0.0, 0.5)
+        off = RunConfig.model_validate(LEAST | {"preset": preset, "policy": {"kind": "off"}}).resolved()
+        assert (off.on_policy, off.own_share) == (None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"policy": {}}, "policy.kind"),
+        ({"policy": {"kind": "off", "top_p": 0.9}}, "top_p has no effect where kind is 'off'"),
+        ({"policy": ON | {"buffer": 64}}, "buffer has no effect with refresh 'epoch'"),
+        ({"policy": ON | {"student_fraction": 0.0}}, "policy.student_fraction"),
+        ({"policy": ON | {"student_fraction": 1.5}}, "policy.student_fraction"),
+        ({"policy": ON | {"refresh": "never"}}, "policy.refresh"),
+        ({"preset": "sft", "policy": ON}, "'sft' asks none"),
+        ({"preset": "gkd", "teacher": LEAST["teacher"] | {"top_k": 8}}, "leave top_k out, or policy 'off'"),
+        ({"policy": ON | {"refresh": "step", "buffer": 3}}, "a step takes up to 4 of the student's answers"),
+        (
+            {"policy": ON | {"refresh": "step"}, "resources": {"gpus": 2, "sharding": "full"}},
+            "take 'epoch', or sharding 'none'",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be_followed_is_refused_with_the_remedy(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(LEAST | change)
+    error = caught.value.errors()[0]
+    assert said in error["msg"] or said == ".".join(map(str, error["loc"]))
+
+
+def test_a_policy_with_nothing_to_teach_is_refused_in_the_plan() -> None:
+    for change in ({"alpha": 1.0}, {"alpha": 0.3, "mixing": {"kind": "fixed", "value": 1.0}}):
+        config = RunConfig.model_validate(LEAST | {"policy": ON} | change).resolved()
+        with pytest.raises(NothingToLearn, match="policy: of its own text the student learns what the teacher says"):
+            plan(config, samples=100)
+
+
+def test_a_plan_says_what_it_does_not_show_of_an_on_policy_and_an_adaptive_run() -> None:
+    config = RunConfig.model_validate(LEAST | {"policy": ON, "mixing": {"kind": "adaptive"}}).resolved()
+    codes = {warning.code: warning.message for warning in plan(config, samples=100).warnings}
+    assert "50% of the samples of every step" in codes["on_policy"]
+    assert "the teacher's body stays in memory" in codes["on_policy"]
+    assert "lower bound" in codes["adaptive_mixing"]
+    plain = {warning.code for warning in plan(RunConfig.model_validate(LEAST).resolved(), samples=100).warnings}
+    assert not plain & {"on_policy", "adaptive_mixing"}

@@ -11,12 +11,13 @@ from cpd_engine.data.encode import Sample
 from cpd_engine.events import EpochPlan
 
 
-def _epoch(number: int, size: int, iterations: int) -> EpochPlan:
+def _epoch(number: int, size: int, iterations: int, visits: int) -> EpochPlan:
     return EpochPlan(
         epoch=number,
         subset_size=size,
         target=None,
         iterations=iterations,
+        visits=visits,
         temperature=1.0 + number / 10,
         mixing=0.1 * number,
         alpha=0.3,
@@ -30,7 +31,7 @@ def _course(seed: int = 0) -> Course:
         trained="student",
         samples=samples,
         order=np.array([7, 3, 1, 0, 2, 4, 5, 6, 8, 9]),
-        epochs=(_epoch(1, 3, 2), _epoch(2, 6, 3), _epoch(3, 10, 5)),
+        epochs=(_epoch(1, 3, 2, 6), _epoch(2, 6, 3, 12), _epoch(3, 10, 5, 20)),
         repeat=2,
         optimizer=OptimizerSpec(batch_size=4, learning_rate=0.1, warmup_fraction=0.0, schedule="linear"),
         method=Method(divergence="pmtd", mixing=MixingSpec(kind="open")),

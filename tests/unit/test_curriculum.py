@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpd_engine.config import RunConfig
-from cpd_engine.curriculum import floor_size, subset_sizes, targets
-from cpd_engine.difficulty import scores
+from cpd_engine.curriculum import fitted, floor_size, subset_sizes, targets
+from cpd_engine.difficulty import fused, scores
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
 from cpd_engine.plan import plan
 from cpd_engine.profile import DifficultyProfile
@@ -109,6 +109,74 @@ def test_the_iterations_of_table_5_come_out_of_the_plan(curriculum: str, publish
     assert made.planned.total_iterations == pytest.approx(published, rel=1e-3)
 
 
+def test_da_kd_takes_the_hardest_first_and_ever_fewer_with_the_papers_share_of_the_iterations() -> None:
+    made = plan(config(preset="dakd", optimizer={"batch_size": 8}), samples=11_435)
+    assert made.planned.total_iterations / 28_588 == pytest.approx(0.525, abs=1e-3)
+    sizes = [epoch.subset_size for epoch in made.planned.epochs]
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (11_435, math.ceil(11_435 / 20))
+    assert subset_sizes(SMALL, 3, "dakd", floor=3) == [6, 4, 3]
+
+
+def test_progressive_overload_takes_as_many_iterations_as_twenty_epochs_over_all_samples() -> None:
+    made = plan(config(preset="srkl_pocl", optimizer={"batch_size": 8}), samples=11_435)
+    assert made.planned.total_iterations == pytest.approx(28_588, rel=1e-3)
+    assert [epoch.alpha for epoch in made.planned.epochs[::8]] == [0.3, 0.2, 0.1, 0.0]
+    assert made.planned.epochs[-1].temperature == 2.0
+
+
+def test_a_profile_from_the_hard_end_is_that_of_the_reversed_order() -> None:
+    hard = SMALL.hardest_first()
+    assert hard.order.tolist() == [5, 4, 3, 2, 1, 0]
+    assert hard.cumulative.tolist() == pytest.approx([8, 8, 20 / 3, 22 / 4, 23 / 5, 4], abs=1e-12)
+    assert hard.totals([1, 2, 3, 4, 5, 6]).tolist() == [6, 11, 15, 18, 20, 21]
+    assert hard.descending
+    assert not SMALL.descending
+
+
+@pytest.mark.parametrize("curriculum", ["none", "linear", "calibrated", "dakd", "baby_step"])
+def test_a_budget_of_steps_is_kept_by_every_curriculum_and_shared_by_size(curriculum: str) -> None:
+    spec = config(curriculum=curriculum, epochs=4, budget={"amount": 61}, optimizer={"batch_size": 2})
+    made = plan(spec, samples=6, profile=SMALL, supervised_tokens=[1, 1, 2, 2, 3, 3])
+    assert made.planned.total_iterations == 61
+    assert made.bounds == (61, 61)
+    whole = sum(epoch.subset_size for epoch in made.planned.epochs)
+    for epoch in made.planned.epochs:
+        assert epoch.visits == 2 * epoch.iterations
+        assert epoch.iterations == pytest.approx(61 * epoch.subset_size / whole, abs=1.0)
+
+
+def test_a_budget_of_epochs_is_what_so_many_passes_over_all_samples_take() -> None:
+    spec = {"curriculum": "linear", "epochs": 3, "optimizer": {"batch_size": 8}}
+    assert plan(config(**spec, budget={"epochs": 4}), samples=101).planned.total_iterations == 4 * 13
+    assert plan(config(**spec, budget={"epochs": 0.5}), samples=101).planned.total_iterations == 6
+
+
+def test_a_budget_of_tokens_is_met_as_nearly_as_whole_steps_allow() -> None:
+    tokens = [10, 10, 20, 20, 90, 90]
+    for curriculum in ("none", "linear", "dakd", "calibrated"):
+        spec = config(
+            curriculum=curriculum, epochs=4, budget={"unit": "tokens", "amount": 20_000}, optimizer={"batch_size": 2}
+        )
+        made = plan(spec, samples=6, profile=SMALL, supervised_tokens=tokens)
+        assert made.planned.supervised_tokens == pytest.approx(20_000, rel=0.02)
+    spec = config(curriculum="none", epochs=4, budget={"unit": "tokens", "epochs": 25.0}, optimizer={"batch_size": 2})
+    assert plan(spec, samples=6, supervised_tokens=tokens).planned.supervised_tokens == 25 * 240
+
+
+def test_a_budget_that_leaves_an_epoch_without_a_step_is_refused() -> None:
+    with pytest.raises(ConfigInvalid, match="3 optimizer steps do not give each of 4 epochs one"):
+        plan(config(epochs=4, budget={"amount": 3}), samples=6)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=40), st.integers(0, 5000))
+def test_steps_are_dealt_in_proportion_to_the_last_one(shares: list[int], more: int) -> None:
+    total = len(shares) + more
+    dealt = fitted(shares, total)
+    assert sum(dealt) == total
+    assert min(dealt) >= 1
+
+
 def test_the_paper_preset_warns_of_its_dead_last_epoch_and_the_recommended_one_has_none() -> None:
     paper, ours = plan(config(preset="paper"), samples=500), plan(config(), samples=500)
     assert [e.epoch for e in paper.planned.epochs if e.dead] == [20]
@@ -195,3 +263,21 @@ def test_calibrated_mixing_follows_the_difficulty_of_the_subsets() -> None:
     # With end 1 the last epoch, which has all samples, distils nothing, as with `linear`.
     whole = plan(config(epochs=4, mixing={"kind": "calibrated"}), samples=6, profile=SMALL)
     assert whole.planned.epochs[-1].dead
+
+
+def test_the_difficulty_by_answers_is_what_rouge_l_lacks() -> None:
+    ce, tokens, rouge = np.array([2.0, 9.0, 1.0]), np.array([2, 3, 0]), np.array([0.25, 1.0, 0.5])
+    found = scores("rouge_l", student_ce_sum=ce, supervised_tokens=tokens, student_rouge_l=rouge)
+    assert found[:2].tolist() == [0.75, 0.0]
+    assert math.isnan(found[2])
+    with pytest.raises(ValueError, match="rouge_l needs the student's answers"):
+        scores("rouge_l", student_ce_sum=ce, supervised_tokens=tokens)
+
+
+def test_fused_ranks_are_the_reciprocal_ranks_summed_and_start_at_the_easiest() -> None:
+    found = fused(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.1, 0.5]))
+    # Ranks 1, 2, 3 and, of two equal ones, 2.5, 1, 2.5.
+    nearness = [1 / 61 + 1 / 62.5, 1 / 62 + 1 / 61, 1 / 63 + 1 / 62.5]
+    assert found.tolist() == pytest.approx([max(nearness) - one for one in nearness], abs=1e-15)
+    assert min(found) == 0.0
+    assert np.isnan(fused(np.array([1.0, np.nan]), np.array([0.0, 0.0]))).tolist() == [False, True]

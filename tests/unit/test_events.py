@@ -14,6 +14,7 @@ MEASURED = Measured(
     epoch=1,
     values={"loss": 1.5},
     tokens_per_s=10.0,
+    step_s=0.5,
     eta_s=None,
     memory_bytes=7,
 )

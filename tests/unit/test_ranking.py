@@ -25,7 +25,15 @@ def _ranking(events: list[Event], *, every: int = 2, kind: str = "ce_mean") -> R
 
 def _epoch(number: int, subset: int = 2) -> EpochPlan:
     return EpochPlan(
-        epoch=number, subset_size=subset, target=None, iterations=1, temperature=1.0, mixing=0.0, alpha=1.0, dead=False
+        epoch=number,
+        subset_size=subset,
+        target=None,
+        iterations=1,
+        visits=8,
+        temperature=1.0,
+        mixing=0.0,
+        alpha=1.0,
+        dead=False,
     )
 
 

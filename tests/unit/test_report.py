@@ -139,6 +139,7 @@ def test_samples_show_the_answers_side_by_side() -> None:
         "exact_match": 0,
         "rouge_l": 0.0,
         "ce": 0.5,
+        "supervised": 2,
         "finish_reason": "stop",
         "tokens": 2,
     }

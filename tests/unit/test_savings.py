@@ -10,14 +10,22 @@ from cpd_engine.savings import Weights, operations_ratio, record_bytes, visits
 
 def epoch(size: int, *, alpha: float = 0.3, dead: bool = False) -> EpochPlan:
     return EpochPlan(
-        epoch=1, subset_size=size, target=None, iterations=1, temperature=1.0, mixing=0.0, alpha=alpha, dead=dead
+        epoch=1,
+        subset_size=size,
+        target=None,
+        iterations=1,
+        visits=2 * size,
+        temperature=1.0,
+        mixing=0.0,
+        alpha=alpha,
+        dead=dead,
     )
 
 
 def test_visits_count_subsets_with_their_repeats_where_the_teacher_is_needed() -> None:
     epochs = [epoch(50), epoch(100), epoch(100, dead=True), epoch(100, alpha=1.0)]
-    assert visits(epochs, samples=100, repeat=2, distils=True) == 3.0
-    assert visits(epochs, samples=100, repeat=2, distils=False) == 0.0
+    assert visits(epochs, samples=100, distils=True) == 3.0
+    assert visits(epochs, samples=100, distils=False) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,44 @@ def test_a_refusal_and_the_settings_themselves_show_no_password() -> None:
     assert "hunter2" not in str(refused.value) + shown
 
 
+def test_programs_are_not_run_and_nobody_judges_by_default(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert (settings.code_execution, settings.judge_url, settings.judge_model) == ("off", None, None)
+    with pytest.raises(ValidationError, match="code_execution"):
+        Settings(data_dir=tmp_path, code_execution="yes")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "judge.example.com",
+        "ftp://judge/v1",
+        "https://",
+        "https://me:hunter2@judge/v1",
+        "https://judge/v1?key=hunter2",
+        "file:///v1",
+    ],
+)
+def test_a_judge_is_an_address_without_a_secret_in_it(url: str) -> None:
+    with pytest.raises(ValidationError, match="CPD_JUDGE_URL must be") as refused:
+        Settings(judge_url=url, judge_model="m")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_judge_has_a_model_and_a_key_that_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="set together"):
+        Settings(judge_url="https://judge/v1")
+    monkeypatch.setenv("CPD_JUDGE_URL", "http://127.0.0.1:8000/v1")
+    monkeypatch.setenv("CPD_JUDGE_MODEL", "judge-1")
+    monkeypatch.setenv("CPD_JUDGE_API_KEY", "hunter2")
+    monkeypatch.setenv("CPD_JUDGE_PROMPT_PRICE", "")
+    settings = Settings()
+    assert settings.judge_api_key is not None
+    assert settings.judge_api_key.get_secret_value() == "hunter2"
+    assert settings.judge_prompt_price is None
+    assert "hunter2" not in repr(settings)
+
+
 def test_settings_never_change(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     with pytest.raises(ValidationError):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cpd_engine.evaluation.significance import holm, paired
+from cpd_engine.evaluation.significance import bootstrap_interval, holm, paired, t_interval
 
 
 def test_the_difference_is_the_mean_of_the_pairs() -> None:
@@ -86,12 +86,13 @@ def test_holm_rejects_what_testing_one_after_the_other_rejects() -> None:
                 if p_values[index] > level / (size - rank):
                     break
                 rejected.add(index)
-            assert {at for at, p in enumerate(holm(p_values)) if p <= level} == rejected
+            assert {at for at, p in enumerate(holm(p_values)) if p is not None and p <= level} == rejected
 
 
 def test_holm_lies_between_each_value_and_bonferroni_s() -> None:
     p_values = [0.001, 0.2, 0.04, 0.04, 0.9]
     for raw, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert adjusted is not None
         assert raw <= adjusted <= min(1.0, len(p_values) * raw) or adjusted == 1.0
     assert holm(p_values) == pytest.approx([0.005, 0.4, 0.16, 0.16, 0.9])
 
@@ -100,3 +101,25 @@ def test_holm_lies_between_each_value_and_bonferroni_s() -> None:
 def test_holm_refuses_what_is_no_probability(p_value: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         holm([0.5, p_value])
+
+
+def test_what_could_not_be_tested_does_not_count_for_holm() -> None:
+    assert holm([None, 0.01, None, 0.04]) == [None, pytest.approx(0.02), None, pytest.approx(0.04)]
+
+
+def test_the_t_interval_is_scipys_and_needs_two_values() -> None:
+    values = [30.0, 31.5, 29.0]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+
+    assert t_interval(values) == pytest.approx((low, high))
+    assert t_interval([30.0]) is None
+
+
+def test_a_weighted_bootstrap_is_of_the_weighted_mean() -> None:
+    values, weights = np.array([0.0, 1.0]), np.array([1.0, 3.0])
+    low, high = bootstrap_interval(values, weights, seed=0)
+    assert (low, high) == (0.0, 1.0)
+    many = np.tile(values, 5000), np.tile(weights, 5000)
+    low, high = bootstrap_interval(*many, seed=0)
+    assert low < 0.75 < high
+    assert high - low < 0.04

@@ -59,6 +59,7 @@ MEASURED = Measured(
     epoch=3,
     values={"loss": 1.23456},
     tokens_per_s=5123.4,
+    step_s=0.5,
     eta_s=83.0,
     memory_bytes=1,
 )

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cpd_engine.config import RunConfig
+from cpd_engine.facts import Facts, Lengths, Questions
 from cpd_engine.plan import plan
 from cpd_engine.timing import Amount, Line, Seconds, telling_batches
-from cpd_engine.workload import Facts, Lengths, Questions, Task, spent, student_steps, tasks
+from cpd_engine.workload import Task, spent, student_steps, tasks
 
 SAMPLES = 100
 TRAIN = Lengths(tokens=np.arange(1, SAMPLES + 1), supervised=np.full(SAMPLES, 4))
@@ -105,6 +106,19 @@ def test_a_twin_takes_as_many_plain_steps_over_all_samples_and_is_answered_for_a
     assert answers == 4
 
 
+def test_the_twin_that_distils_costs_the_teacher_or_its_states() -> None:
+    plain = config(preset="sft")
+    twins = plain.model_copy(update={"evaluation": plain.evaluation.model_copy(update={"baselines": ("kld", "sft")})})
+    steps = amount(counted(twins), "train", "distil")
+    assert (steps.pieces, steps.units) == (20, 2 * 5050)
+    assert amount(counted(twins), "train", "load_teacher").pieces == 1
+    assert amount(counted(twins), "train", "plain").pieces == 2 * 20
+    kept = counted(twins, replace(FACTS, kept=True))
+    assert amount(kept, "train", "distil_kept").pieces == 20
+    assert amount(kept, "train", "teach").units == 5050
+    assert amount(counted(plain, replace(FACTS, kept=True)), "train", "teach") == Amount()
+
+
 def test_answers_are_as_long_as_references_or_as_the_model_was_heard_to_say_and_never_too_long() -> None:
     work = counted(config())
     assert amount(work, "evaluate", "answer_teacher").pieces == 4
@@ -117,6 +131,15 @@ def test_a_tuned_teacher_takes_its_epochs_and_seals_its_states() -> None:
     work = counted(spec)
     assert amount(work, "teacher_sft", "tune") == Amount(pieces=60, units=3 * 5050, others=3 * 400)
     assert amount(work, "teacher_sft", "seal") == Amount(pieces=2 + 1, units=2 * 12_000 + 4000)
+
+
+def test_on_policy_the_student_writes_its_share_as_long_as_the_data_s_and_kept_states_spare_no_step() -> None:
+    policy = {"kind": "on", "student_fraction": 0.25, "max_new_tokens": 3, "batch_size": 50}
+    work = counted(config(preset="gkd", policy=policy, curriculum="linear"))
+    # A quarter of 50 + 100 visits; all samples at once would be two batches of three decoding steps.
+    assert amount(work, "train", "write_student").pieces == pytest.approx(2 * 3 * 0.25 * 150 / 100)
+    assert amount(work, "train", "distil").pieces == 5 + 10
+    assert not [task for task in counted(config()) if task.kind == "write_student"]
 
 
 def test_only_a_difficulty_by_the_teacher_has_it_score() -> None:

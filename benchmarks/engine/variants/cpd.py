@@ -77,6 +77,7 @@ def turn(samples: Sequence[Sample], objective: Objective) -> Turn:
         subset_size=len(samples),
         target=None,
         iterations=1,
+        visits=len(samples),
         temperature=objective.temperature,
         mixing=objective.mixing,
         alpha=objective.alpha,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from api.keys.schemas import Scope
 from api.keys.service import create_key
 from api.server import Server
 from cpd_engine.config import RunConfig
+from cpd_engine.events import Compared, to_json
 from tests.backends import Backend
 from tests.deadline import eventually
 
@@ -42,6 +44,13 @@ SPEC: dict[str, Any] = {
     "name": "a first try",
     "metadata": {"team": "maths"},
 }
+COMPARISON: dict[str, Any] = {
+    "base": {name: value for name, value in SPEC.items() if name not in ("name", "metadata")},
+    "members": [{"label": "kld", "set": {"preset": "kld"}}, {"label": "cpd"}],
+    "seeds": [0, 1],
+    "name": "two methods",
+}
+TABLE: dict[str, Any] = json.loads(to_json(Compared(rows=12, baseline="kld", budget="so many steps", members=())))
 ROWS = b"".join(b'{"instruction": "Add 1 and %d.", "output": "%d"}\n' % (i, i + 1) for i in range(200))
 JSONL = {"content-type": "application/jsonl"}
 
@@ -70,6 +79,32 @@ class Api:
         answer = self.owner.post("/v1/jobs", json=SPEC | changed)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
+
+    def compare(self, **changes: Any) -> str:
+        """The id of a new comparison."""
+        answer = self.owner.post("/v1/comparisons", json=COMPARISON | changes)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def comparison(self, comparison_id: str) -> dict[str, Any]:
+        """A comparison as its owner sees it."""
+        return dict(self.owner.get(f"/v1/comparisons/{comparison_id}").json())
+
+    def members(self, comparison_id: str) -> list[str]:
+        """The ids of a comparison's jobs."""
+        return [run["job"] for member in self.comparison(comparison_id)["members"] for run in member["runs"]]
+
+    def end_members(self, comparison_id: str) -> None:
+        """Every job of a comparison ends well."""
+        for job_id in self.members(comparison_id):
+            self.succeed(self.claim(job_id))
+
+    def make_table(self, comparison_id: str) -> None:
+        """The table's job does its work."""
+        hold = self.claim(self.comparison(comparison_id)["table_job"])
+        self.seal(hold, "table", {"manifest.json": b"{}", "figure.png": b"picture", "figure.json": b"{}"})
+        self.say(hold, ("compared", TABLE))
+        self.succeed(hold)
 
     def upload(self, content: bytes = ROWS, **query: Any) -> str:
         """The id of a new data set."""

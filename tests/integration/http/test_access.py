@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from api.core.db import transaction
 from api.keys.service import create_key, revoke_key
 from api.keys.tables import ApiKey
-from tests.integration.http.api import JSONL, ROWS, SPEC, Api
+from tests.integration.http.api import COMPARISON, JSONL, ROWS, SPEC, Api
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,14 @@ CALLS: dict[tuple[str, str], Call] = {
     ("HEAD", "/v1/jobs/{job_id}/checkpoints/{name}/download"): READ,
     ("GET", "/v1/jobs/{job_id}/checkpoints/{name}/files/{path}"): READ,
     ("HEAD", "/v1/jobs/{job_id}/checkpoints/{name}/files/{path}"): READ,
+    ("POST", "/v1/comparisons"): Call(scope="write", private=False, body=COMPARISON | {"seeds": [0]}),
+    ("GET", "/v1/comparisons"): LIST,
+    ("GET", "/v1/comparisons/{comparison_id}"): READ,
+    ("POST", "/v1/comparisons/{comparison_id}/cancel"): WRITE,
+    ("GET", "/v1/comparisons/{comparison_id}/figure.png"): READ,
+    ("HEAD", "/v1/comparisons/{comparison_id}/figure.png"): READ,
+    ("GET", "/v1/comparisons/{comparison_id}/figure.json"): READ,
+    ("HEAD", "/v1/comparisons/{comparison_id}/figure.json"): READ,
     ("GET", "/healthz"): OPEN,
     ("HEAD", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -106,6 +114,13 @@ def real(api: Api, path: str) -> str:
     """The path with the ids of rows that exist, new ones for each route."""
     if "{dataset_id}" in path:
         return path.replace("{dataset_id}", api.upload())
+    if "{comparison_id}" in path:
+        make_room(api)
+        comparison_id = api.compare(seeds=[0])
+        if not path.endswith("/cancel"):
+            api.end_members(comparison_id)
+            api.make_table(comparison_id)
+        return path.replace("{comparison_id}", comparison_id)
     if "{job_id}" not in path:
         return path
     job_id = api.submit()
@@ -121,7 +136,13 @@ def fill(api: Api, job_id: str) -> None:
     hold = api.claim(job_id)
     lists = "k cumulative histogram_edges histogram_counts targets subset_sizes mixing temperatures easiest hardest"
     empty: dict[str, list[Any]] = {name: [] for name in lists.split()}
-    api.say(hold, ("profile_ready", {"difficulty": "ce_mean", "samples": 0, "unscored": 0, "mean": 0.0, **empty}))
+    api.say(
+        hold,
+        (
+            "profile_ready",
+            {"difficulty": "ce_mean", "samples": 0, "unscored": 0, "descending": False, "mean": 0.0, **empty},
+        ),
+    )
     api.seal(hold, "model", {"manifest.json": b"{}", "model.safetensors": b"weights"})
     api.seal(hold, "report", {"manifest.json": b"{}", "samples.jsonl": b""}, role="phase")
     api.succeed(hold)

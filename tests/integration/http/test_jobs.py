@@ -159,7 +159,8 @@ def test_a_finished_job_changes_no_more(api: Api) -> None:
     job = api.owner.get(f"/v1/jobs/{job_id}").json()
 
     assert (job["state"], job["heartbeat_age_s"]) == ("succeeded", None)
-    assert job["finished_at"] > job["started_at"] > job["created_at"]
+    # SQLite counts milliseconds, and all three may fall into one.
+    assert job["finished_at"] >= job["started_at"] >= job["created_at"]
 
 
 def test_a_failed_job_says_why(api: Api) -> None:

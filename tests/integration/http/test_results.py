@@ -13,6 +13,7 @@ PROFILE: dict[str, Any] = {
     "difficulty": "ce_mean",
     "samples": 3,
     "unscored": 0,
+    "descending": False,
     "mean": 2.0,
     "k": [1, 2, 3],
     "cumulative": [1.0, 1.5, 2.0],
@@ -133,8 +134,8 @@ def test_a_job_shows_its_scores_where_it_is_listed_and_where_it_is_read(api: Api
 
 def sample(number: int) -> dict[str, Any]:
     text = "“ü”\u2028" * number
-    answer = {"text": text, "exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "finish_reason": "eos", "tokens": number}
-    answer |= {"generations": None}
+    scores = {"exact_match": 0.0, "rouge_l": 1.5, "ce": 2.0, "supervised": 3}
+    answer = {"text": text, **scores, "finish_reason": "eos", "tokens": number, "generations": None}
     asked = {"suite": None, "prompt": "p\nq", "instruction": "p", "input": "q", "reference": "r"}
     return {"row": f"row-{number}"} | asked | {"answers": {"student": answer}}
 

@@ -13,6 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from migrations.apply import config, downgrade, is_current, upgrade
@@ -115,6 +116,43 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: str) -> None:
     assert isinstance(together(partial(upgrade, empty))[0], Exception)
 
     assert tables(empty) <= {"artifacts", "alembic_version"}
+
+
+def test_jobs_outlive_the_change_of_their_kinds_with_their_trigger(empty: str) -> None:
+    upgrade(empty, "20261124_job_kinds")
+    with connected(empty) as connection:
+        connection.execute(text("INSERT INTO tenants (id, name) VALUES ('t', 't')"))
+        add(connection, "job_old", "probe")
+        connection.commit()
+    upgrade(empty)
+    with connected(empty) as connection:
+        add(connection, "job_new", "table")
+        connection.execute(text("INSERT INTO job_attempts (job_id, fence, worker_id) VALUES ('job_new', 1, 'w')"))
+        connection.commit()
+        assert kinds(connection) == {"job_old": "probe", "job_new": "table"}
+        with pytest.raises(DBAPIError):
+            connection.execute(text("UPDATE jobs SET state = 'queued' WHERE id = 'job_old'"))
+        connection.rollback()
+        with pytest.raises(DBAPIError):
+            add(connection, "job_odd", "odd")
+        connection.rollback()
+    downgrade(empty, "20261124_job_kinds")
+    with connected(empty) as connection:
+        assert kinds(connection) == {"job_old": "probe"}
+        assert connection.execute(text("SELECT count(*) FROM job_attempts")).scalar_one() == 0
+        with pytest.raises(DBAPIError):
+            add(connection, "job_late", "table")
+    upgrade(empty)
+
+
+def add(connection: Connection, job_id: str, kind: str) -> None:
+    columns = "id, tenant_id, kind, spec, resolved, state, requested, progress, fence, attempt, crashes, losses, rings, last_seq"
+    values = f"'{job_id}', 't', '{kind}', '{{}}', '{{}}', 'succeeded', 'none', '{{}}', 0, 0, 0, 0, 0, 1"
+    connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values})"))
+
+
+def kinds(connection: Connection) -> dict[str, str]:
+    return {row.id: row.kind for row in connection.execute(text("SELECT id, kind FROM jobs"))}
 
 
 def make_folder(url: str) -> str:

@@ -148,7 +148,7 @@ class Engine:
         self.emit(
             Measured(
                 trained="student", step=self.step, total_steps=steps, epoch=1, values=values,
-                tokens_per_s=100.0, eta_s=1.0, memory_bytes=0,
+                tokens_per_s=100.0, step_s=0.1, eta_s=1.0, memory_bytes=0,
             )
         )  # fmt: skip
 

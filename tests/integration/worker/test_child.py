@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cpd_engine import options
+from cpd_engine.inputs import JudgeEndpoint
 from tests.deadline import eventually
 from tests.integration.worker.fleet import gone
 from worker.child import BoundedLog, Child, EngineCommand, engine_environment, whole_lines
@@ -142,6 +145,34 @@ threading.Event().wait()
 def test_the_engine_sees_no_secret_of_its_worker(tmp_path: Path) -> None:
     environment = engine_environment({"CPD_DATABASE_URL": "secret", "AWS_SECRET": "x", "HOME": "/"}, temporary=tmp_path)
     assert environment == {"HOME": "/", "TMPDIR": str(tmp_path)}
+
+
+def test_the_key_of_the_judge_reaches_the_engine_by_the_environment_and_by_nothing_else(tmp_path: Path) -> None:
+    judge = JudgeEndpoint(url="http://j/v1", model="m", api_key="hunter2", prompt_price=0.5, concurrency=2)
+    command = EngineCommand(
+        program=("engine",), spec=Path("s.json"), out=Path("o"), datasets={}, code_execution=True, judge=judge
+    )
+    environment = engine_environment({"CPD_JUDGE_API_KEY": "another"}, temporary=tmp_path, judge=judge)
+
+    assert environment == {"CPD_JUDGE_API_KEY": "hunter2", "TMPDIR": str(tmp_path)}
+    assert "hunter2" not in " ".join(command.arguments(7)) + repr(command)
+    parser = argparse.ArgumentParser()
+    options.add(parser)
+    read = options.inputs(parser.parse_args([*command.arguments(7)[2:3], "--judge-url", "http://j/v1"]), environment)
+    assert read.judge is None
+    arguments = [argument for argument in command.arguments(7)[2:] if argument not in ("--out", "o")]
+    assert options.inputs(parser.parse_args(arguments), environment).judge == judge
+    assert options.inputs(parser.parse_args(arguments), environment).code_execution
+
+
+def test_nothing_is_run_or_judged_unless_the_operator_says_so(tmp_path: Path) -> None:
+    command = EngineCommand(program=("engine",), spec=Path("s.json"), out=Path("o"), datasets={})
+    parser = argparse.ArgumentParser()
+    options.add(parser)
+    inputs = options.inputs(parser.parse_args(["s.json"]), {"CPD_JUDGE_API_KEY": "hunter2"})
+
+    assert (inputs.code_execution, inputs.judge) == (False, None)
+    assert not {"--code-execution", "--judge-url", "--judge-model"} & set(command.arguments(7))
 
 
 def test_the_command_names_every_input() -> None:

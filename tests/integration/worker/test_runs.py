@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import sys
 from pathlib import Path
 
+import pytest
+
 from api.jobs.states import JobState
+from tests.backends import Backend
 from tests.integration.worker.fleet import Fleet, assert_as_unbroken
 
 
@@ -192,3 +197,38 @@ def test_a_damaged_data_set_is_refused(fleet: Fleet) -> None:
     }
     job_id = fleet.submit_spec(spec)
     assert fleet.work_here(job_id).failure_code == "invalid_dataset"
+
+
+TELLING = """
+import json, os, sys
+with open(sys.argv[1], "w", encoding="utf-8") as told:
+    json.dump({"arguments": sys.argv[2:], "environment": dict(os.environ)}, told)
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_what_the_operator_allows_reaches_the_engine_and_the_judge_s_key_no_argument_and_no_row(
+    backend: Backend, fleet: Fleet, tmp_path: Path
+) -> None:
+    told = tmp_path / "told.json"
+    fleet.engine = (sys.executable, "-c", TELLING, str(told))
+    job_id = fleet.submit()
+    fleet.work_here(
+        job_id,
+        crash_budget="1",
+        code_execution="bubblewrap",
+        judge_url="https://judge.example.com/v1",
+        judge_model="judge-1",
+        judge_api_key="hunter2",
+        judge_completion_price="1.5",
+    )
+    found = json.loads(told.read_text("utf-8"))
+    line = " ".join(found["arguments"])
+
+    assert "--code-execution bubblewrap --judge-url https://judge.example.com/v1 --judge-model judge-1" in line
+    assert "--judge-completion-price 1.5" in line
+    assert found["environment"]["CPD_JUDGE_API_KEY"] == "hunter2"
+    assert [name for name in found["environment"] if name.startswith("CPD_")] == ["CPD_JUDGE_API_KEY"]
+    assert "hunter2" not in line
+    assert all(b"hunter2" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != told)

@@ -66,6 +66,19 @@ def test_an_epoch_visits_the_subset_repeat_times_in_the_planned_steps(
     assert sorted(np.concatenate(batches).tolist()) == sorted(subset.tolist() * repeat)
 
 
+@given(st.integers(1, 60), st.integers(1, 16), st.integers(1, 300))
+def test_an_epoch_of_more_visits_shuffles_the_subset_anew_and_stops_in_time(
+    subset_size: int, batch_size: int, visits: int
+) -> None:
+    subset = np.arange(subset_size, dtype=np.int64)
+    batches = epoch_batches(subset, repeat=1, batch_size=batch_size, seed=1, epoch=1, visits=visits)
+    order = np.concatenate(batches)
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert len(order) == visits
+    counts = np.bincount(order, minlength=subset_size)
+    assert counts.max() - counts.min() <= 1
+
+
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         subset = np.arange(100, dtype=np.int64)

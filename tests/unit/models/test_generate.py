@@ -103,11 +103,29 @@ def test_sampling_is_of_the_seed_of_the_row() -> None:
     assert row_seed(10, "a") != row_seed(20, "a") != row_seed(20, "b")
 
 
+def test_each_answer_has_room_for_its_own_number_of_tokens_the_end_counted() -> None:
+    made = decoder("gpt2")
+    prompts, spec = _prompts(), GenerationSpec(max_new_tokens=24, batch_size=3)
+    free = generate(made, prompts, settings=spec, end_ids=[], seeds=[0] * len(prompts))
+    rooms = [1, 2, 30, 4, 5, 24, 3, 7]
+    bounded = generate(made, prompts, settings=spec, end_ids=[], seeds=[0] * len(prompts), rooms=rooms)
+    assert [one.tokens for one in bounded] == [one.tokens[:room] for one, room in zip(free, rooms, strict=True)]
+    # The fifth token of an answer ends it: there is room for that where five are allowed, and not where four are.
+    place = next(at for at, one in enumerate(free) if one.tokens[4] not in one.tokens[:4])
+    for room, reason in ((5, "stop"), (4, "length")):
+        (cut,) = generate(
+            made, [prompts[place]], settings=spec, end_ids=[free[place].tokens[4]], seeds=[0], rooms=[room]
+        )
+        assert (cut.tokens, cut.finish_reason) == (free[place].tokens[:4], reason)
+
+
+# With a filter that takes nothing away as well: ids are then sorted first.
+@pytest.mark.parametrize("more", [{}, {"top_k": 1000}])
 @torch.no_grad()
-def test_tokens_are_drawn_with_the_models_probabilities() -> None:
+def test_tokens_are_drawn_with_the_models_probabilities(more: dict[str, Any]) -> None:
     made = decoder("gpt2")
     prompt, count = _prompts()[0], 4000
-    spec = GenerationSpec(temperature=1.3, max_new_tokens=1, batch_size=500)
+    spec = GenerationSpec(temperature=1.3, max_new_tokens=1, batch_size=500, **more)
     answers = generate(made, [prompt] * count, settings=spec, end_ids=[], seeds=range(count))
     wanted = (made.logits(made.hidden(torch.from_numpy(prompt.astype(np.int64))[None]))[0, -1] / 1.3).softmax(-1)
     found = torch.bincount(torch.tensor([answer.tokens[0] for answer in answers]), minlength=300) / count
@@ -152,6 +170,15 @@ def test_the_end_token_stops_an_answer_and_is_not_part_of_it() -> None:
         at = long.tokens.index(end) if end in long.tokens else 24
         assert short.tokens == long.tokens[:at]
         assert short.finish_reason == ("stop" if at < 24 else "length")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "llama"])
+def test_an_answer_that_is_at_the_end_of_the_positions_holds_up_no_other(family: str) -> None:
+    made = decoder(family)
+    prompts = _prompts((120, *[9] * 7))
+    alone = [_generate(made, [prompt], end_ids=[], max_new_tokens=24)[0] for prompt in prompts]
+    assert [len(answer.tokens) for answer in alone] == [8, *[24] * 7]
+    assert _generate(made, prompts, end_ids=[], max_new_tokens=24, batch_size=8) == alone
 
 
 def test_an_answer_ends_where_the_models_positions_end() -> None:

@@ -26,7 +26,7 @@ def epoch(trained: Trained, number: int) -> EpochStarted:
 def measured(trained: Trained, step: int) -> Measured:
     return Measured(
         trained=trained, step=step, total_steps=40, epoch=1, values={"loss": 2.0, "tokens": 64.0},
-        tokens_per_s=900.0, eta_s=12.0, memory_bytes=0,
+        tokens_per_s=900.0, step_s=0.5, eta_s=12.0, memory_bytes=0,
     )  # fmt: skip
 
 
@@ -64,6 +64,7 @@ def test_each_value_of_a_step_is_a_point() -> None:
         Point(name="teacher/loss", step=7, value=2.0, tokens=64),
         Point(name="teacher/tokens", step=7, value=64.0, tokens=64),
         Point(name="teacher/tokens_per_s", step=7, value=900.0, tokens=64),
+        Point(name="teacher/step_s", step=7, value=0.5, tokens=64),
     ]
 
 

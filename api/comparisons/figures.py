@@ -1,0 +1,38 @@
+"""The picture of a comparison's table, and its numbers, as the table's job has left them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy.orm import Session
+
+from api.artifacts import service as artifacts
+from api.comparisons.service import find
+from api.core.errors import ArtifactNotReady, NotFound
+from api.core.storage import Store
+from api.downloads import Content
+
+TABLE = "table"
+
+
+def picture(session: Session, store: Store, tenant_id: str, comparison_id: str) -> Content:
+    """A PNG. Raises NotFound, ArtifactNotReady and ArtifactExpired."""
+    return _file(session, store, tenant_id, comparison_id, "figure.png", "image/png")
+
+
+def numbers(session: Session, store: Store, tenant_id: str, comparison_id: str) -> Content:
+    """JSON: by metric each member's mean, interval and seeds. Raises as `picture`."""
+    return _file(session, store, tenant_id, comparison_id, "figure.json", "application/json")
+
+
+def _file(session: Session, store: Store, tenant_id: str, comparison_id: str, name: str, media_type: str) -> Content:
+    row = find(session, tenant_id, comparison_id)
+    not_ready = ArtifactNotReady("The comparison has no table yet; it is made when its last job has ended.")
+    if row.table_job_id is None:
+        raise not_ready
+    try:
+        found = artifacts.find(session, tenant_id, row.table_job_id, TABLE)
+    except NotFound:
+        raise not_ready from None
+    content = artifacts.file_content(store, found, name)
+    return replace(content, filename=f"{comparison_id}-{name}", media_type=media_type)

@@ -1,0 +1,99 @@
+"""The families of tasks on which methods are compared: what is learned from what, for how long, and how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Seeds of the choice of settings, and those of the scores; no row of training is shared between them.
+TUNING_SEEDS = (100,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """`spec`: the job spec that every method starts from, without models and data. `corrupted`: share of the training and validation
+    responses replaced by another row's of the same kind. `steps`: optimizer steps of every run. `metric` chooses checkpoints and
+    settings on validation, and is the first one reported on test.
+    """
+
+    name: str
+    about: str
+    metric: str
+    corrupted: float
+    training_rows: int
+    validation_rows: int
+    test_rows: int
+    steps: int
+    seeds: tuple[int, ...]
+    taus: tuple[tuple[float, float], ...]
+    learning_rates: tuple[float, ...]
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_rate(self) -> float:
+        """The learning rate at which temperatures are chosen."""
+        return self.learning_rates[len(self.learning_rates) // 2]
+
+
+_TASKS: dict[str, Any] = {
+    "template": "chat",
+    "max_length": 128,
+    "threads": 1,
+    "optimizer": {"batch_size": 16, "weight_decay": 0.05, "beta_2": 0.98},
+    "evaluation": {
+        "validation_metric": "exact_match",
+        "every_epochs": 5,
+        "generation": {"max_new_tokens": 24, "batch_size": 250},
+    },
+    "checkpoints": {"every_steps": 100_000, "keep": 1},
+}
+_STRINGS: dict[str, Any] = {
+    "metric": "exact_match",
+    "training_rows": 1000,
+    "validation_rows": 500,
+    "test_rows": 2000,
+    "steps": 800,
+    "seeds": (1, 2, 3, 4, 5, 6, 7, 8),
+    # Constant ones, and ones that rise from 1 as the paper's do.
+    "taus": ((1.0, 1.0), (1.0, 2.0), (2.0, 2.0), (1.0, 4.0), (4.0, 4.0), (1.0, 8.0), (8.0, 8.0)),
+    "learning_rates": (2.5e-4, 5e-4, 1e-3, 2e-3),
+    "spec": _TASKS,
+}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(name="tasks", about="the demo's tasks, 1,000 training rows", corrupted=0.0, **_STRINGS),
+        Family(
+            name="tasks_corrupted",
+            about="the same with a quarter of the responses corrupted",
+            corrupted=0.25,
+            **_STRINGS,
+        ),
+        Family(
+            name="dolly",
+            about="Dolly rows, SmolLM2-135M-Instruct to itself without 18 of its 30 layers",
+            metric="ce",
+            corrupted=0.0,
+            training_rows=400,
+            validation_rows=60,
+            test_rows=120,
+            steps=200,
+            seeds=(1, 2, 3),
+            taus=((1.0, 1.0), (1.0, 2.0), (2.0, 2.0), (4.0, 4.0)),
+            learning_rates=(1.5e-4, 3e-4, 6e-4),
+            spec={
+                "template": "chat",
+                "max_length": 128,
+                "threads": 1,
+                "precision": "fp32",
+                "optimizer": {"batch_size": 4, "warmup_fraction": 0.05},
+                "evaluation": {
+                    "validation_metric": "ce",
+                    "every_epochs": 5,
+                    "generation": {"max_new_tokens": 48, "batch_size": 60},
+                },
+                "checkpoints": {"every_steps": 100_000, "keep": 1},
+            },
+        ),
+    )
+}

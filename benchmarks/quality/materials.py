@@ -1,0 +1,144 @@
+"""Models and rows of the families, made once in a work folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.quality.families import Family
+from cpd_engine import pipeline
+from cpd_engine.checkpoint import sealing
+from cpd_engine.config import RunConfig
+from cpd_engine.data.synthetic import streams
+from cpd_engine.errors import StopRequested
+from cpd_engine.events import Checkpointed, Event
+from cpd_engine.inputs import Inputs
+
+Row = dict[str, str]
+# The teacher of the string tasks has seen far more of them than a student will.
+_TEACHER: dict[str, Any] = {
+    "teacher": {"tiny": "llama", "layers": 4, "hidden": 128, "heads": 4, "vocabulary": 512},
+    "student": {"from": "teacher", "drop_layers": 2},
+    "dataset": {"synthetic": {"rows": 48_000, "seed": 0}},
+    "template": "chat",
+    "max_length": 128,
+    "threads": 2,
+    "teacher_sft": {
+        "epochs": 4,
+        "optimizer": {"learning_rate": 2.0e-3, "batch_size": 16, "weight_decay": 0.05, "beta_2": 0.98},
+    },
+    "evaluation": {"validation_rows": 0, "test_rows": 1},
+    "checkpoints": {"every_steps": 2000, "keep": 1},
+}
+_SMOLLM2: dict[str, Any] = {
+    "teacher": {"local": "smollm2-135m-instruct"},
+    "student": {"from": "teacher", "drop_layers": 18},
+    "template": "chat",
+    "max_length": 128,
+    "threads": 2,
+    "precision": "fp32",
+    "evaluation": {"validation_rows": 0, "test_rows": 1},
+}
+
+
+def models(work: Path, family: Family, smollm2: Path | None) -> tuple[str, str]:
+    """Names of the family's teacher and student under work/models, which are made where they are not there."""
+    kind = "smollm2" if family.name == "dolly" else "tasks"
+    teacher, student = f"{kind}-teacher", f"{kind}-student"
+    if not (work / "models" / student).exists():
+        run = work / "making" / kind
+        if kind == "tasks":
+            _cut(_TEACHER, run, ())
+            _keep(run / "teacher", work / "models" / teacher)
+        else:
+            assert smollm2 is not None
+            rows = {"dataset": {"train": str(work / "rows" / family.name / "1" / "train.jsonl")}}
+            _cut(_SMOLLM2 | rows, run, (smollm2.parent,))
+            _keep(smollm2, work / "models" / teacher)
+        _keep(run / "base-student", work / "models" / student)
+    return teacher, student
+
+
+def _cut(spec: dict[str, Any], out: Path, roots: tuple[Path, ...]) -> None:
+    """Run a job as far as the student that is cut from its teacher."""
+    seen: list[Event] = []
+
+    def cut() -> bool:
+        return any(isinstance(event, Checkpointed) and event.path == "base-student" for event in seen)
+
+    config = RunConfig.model_validate_json(json.dumps(spec))
+    try:
+        pipeline.run(config, inputs=Inputs(model_roots=roots), out=out, emit=seen.append, should_stop=cut, probes=False)
+    except StopRequested:
+        return
+
+
+def _keep(model: Path, into: Path) -> None:
+    if not into.exists():
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with sealing(into) as draft:
+            ignored = shutil.ignore_patterns("manifest.json")
+            shutil.copytree(model, draft, dirs_exist_ok=True, ignore=ignored)
+
+
+def rows(work: Path, family: Family, seed: int, dolly: Path | None) -> dict[str, Path]:
+    """The family's files for this seed: its own training and validation rows, and test rows that all seeds share."""
+    folder = work / "rows" / family.name / str(seed)
+    if not folder.exists():
+        made = _dolly(family, seed, dolly) if family.name == "dolly" else _strings(family, seed)
+        with sealing(folder) as draft:
+            for split, lines in made.items():
+                text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                (draft / f"{split}.jsonl").write_text(text, "utf-8")
+    return {split: folder / f"{split}.jsonl" for split in ("train", "validation", "test")}
+
+
+def _strings(family: Family, seed: int) -> dict[str, list[Row]]:
+    """Rows of the project's own tasks. The stream is as long as the splits need; the teacher's seed is 0."""
+    own, shared = streams(60_000, 1000 + seed), streams(60_000, 7)
+    return {
+        "train": corrupted([*islice(own["train"], family.training_rows)], family.corrupted, Random(f"{seed}/train")),
+        "validation": corrupted(
+            [*islice(own["validation"], family.validation_rows)], family.corrupted, Random(f"{seed}/validation")
+        ),
+        "test": [*islice(shared["test"], family.test_rows)],
+    }
+
+
+def _dolly(family: Family, seed: int, dolly: Path | None) -> dict[str, list[Row]]:
+    """Short rows of the given file; test rows are those at its end, the others drawn by the seed from what is before them."""
+    assert dolly is not None
+    short = [row for row in _lines(dolly) if len("".join(str(value) for value in row.values())) < _SHORT]
+    test, rest = short[-family.test_rows :], short[: -family.test_rows]
+    drawn = Random(f"{seed}/dolly").sample(rest, family.training_rows + family.validation_rows)
+    return {"train": drawn[family.validation_rows :], "validation": drawn[: family.validation_rows], "test": test}
+
+
+# Characters of a row: about what 128 tokens with the chat template hold.
+_SHORT = 360
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def corrupted(clean: list[Row], share: float, random: Random) -> list[Row]:
+    """The rows with `share` of their responses replaced by another row's of the same category, never by an equal one."""
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for row in clean:
+        by_kind[row["category"]].append(row["output"])
+    chosen = set(random.sample(range(len(clean)), round(share * len(clean))))
+    return [_spoilt(row, by_kind[row["category"]], random) if i in chosen else row for i, row in enumerate(clean)]
+
+
+def _spoilt(row: Row, others: list[str], random: Random) -> Row:
+    wrong = [other for other in others if other != row["output"]]
+    return row | {"output": random.choice(wrong)}

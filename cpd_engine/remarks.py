@@ -1,0 +1,90 @@
+"""What a user should be warned of in a plan. Torch-free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cpd_engine.config import RunConfig
+from cpd_engine.events import Planned, Warned
+
+if TYPE_CHECKING:
+    from cpd_engine.profile import DifficultyProfile
+
+CALIBRATED = frozenset({"calibrated", "calibrated_affine"})
+# Scores that differ by less than this share of their mean tell the samples apart by noise alone.
+DEGENERATE = 1e-6
+
+
+def remarks(config: RunConfig, planned: Planned, floor: int, profile: DifficultyProfile | None) -> list[Warned]:
+    """In the order in which they should be read; those of a calibrated curriculum need the profile."""
+    found: list[Warned] = []
+    dead = [epoch.epoch for epoch in planned.epochs if epoch.dead]
+    if dead:
+        listed, living = ", ".join(map(str, dead)), "linear" if config.divergence == "taid" else "open"
+        found.append(
+            Warned(
+                code="dead_epoch",
+                message=f"the mixed target equals the student in epoch {listed} of {len(planned.epochs)}: its distillation term "
+                f"is identically 0, so the teacher is skipped there; mixing '{living}' has no such epoch",
+            )
+        )
+    found.extend(_of_training(config))
+    if planned.samples < planned.batch_size:
+        found.append(
+            Warned(
+                code="small_dataset",
+                message=f"{planned.samples} training samples do not fill one batch of {planned.batch_size}",
+            )
+        )
+    if profile is not None and config.curriculum in CALIBRATED:
+        found.extend(_profile_warnings(config, planned, floor, profile))
+    return found
+
+
+def _of_training(config: RunConfig) -> list[Warned]:
+    """What the plan does not show of how the student is trained."""
+    found: list[Warned] = []
+    if (spec := config.on_policy) is not None:
+        kept = (
+            "kept states serve the data's own responses alone" if config.teacher.cache != "off" else "nothing is kept"
+        )
+        found.append(
+            Warned(
+                code="on_policy",
+                message=f"{spec.student_fraction:.0%} of the samples of every step are answered by the student itself, which takes "
+                f"time of its own; the teacher's body stays in memory to judge them, and {kept}. Supervised tokens are "
+                "counted as if all responses were the data's",
+            )
+        )
+    if config.mixing is not None and config.mixing.kind == "adaptive":
+        found.append(
+            Warned(
+                code="adaptive_mixing",
+                message="t is told at its lower bound, that of mixing 'linear': how far it rises above it follows from the losses; "
+                "every step tells the one it took",
+            )
+        )
+    return found
+
+
+def _profile_warnings(config: RunConfig, planned: Planned, floor: int, profile: DifficultyProfile) -> list[Warned]:
+    found: list[Warned] = []
+    mean = float(profile.cumulative[-1])
+    if abs(float(profile.scores[-1]) - float(profile.scores[0])) <= DEGENERATE * abs(mean):
+        found.append(
+            Warned(
+                code="degenerate_profile",
+                message=f"every sample has the same {config.difficulty} of {mean:.4g}: the order is that of the sample ids "
+                "and the curriculum has nothing to calibrate; curriculum 'none' or 'linear' says what happens",
+            )
+        )
+    floored = sum(epoch.subset_size == floor < planned.samples for epoch in planned.epochs[:-1])
+    if config.curriculum == "calibrated" and floored:
+        found.append(
+            Warned(
+                code="floored_subset",
+                message=f"{floored} of {len(planned.epochs)} epochs train on no more than the floor of {floor} samples, because "
+                "their target lies at or under the easiest samples; raise min_fraction or take 'calibrated_affine'",
+            )
+        )
+    return found
