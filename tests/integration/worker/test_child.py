@@ -189,7 +189,6 @@ def test_the_command_names_every_input() -> None:
     line = "python -m cpd_engine run s.json --out o --events-fd 7 --watchdog --dataset ds_1=d.jsonl --model-root m --hub-endpoint h"
     assert " ".join(command.arguments(7)) == f"{line} --state-cache c --state-cache-bytes 9"
     assert replace(command, verb="estimate").arguments(7)[3] == "estimate"
-    assert replace(command, code_execution=True).arguments(7) == [*command.arguments(7), "--code-execution"]
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))
