@@ -129,7 +129,7 @@ def _suite(run: Run[Any], spec: SuiteSpec, settings: Settings) -> Suite:
     programs = None
     if family(spec.task) == "code":
         programs = Programs(spec.task, checkpoint.read_jsonl(folder / "rows.jsonl"))
-        rows = programs.rows
+        rows = programs.rows(chat=settings.chat)
     else:
         rows = [from_json(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
     return Suite(
