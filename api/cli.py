@@ -12,7 +12,14 @@ import sys
 import typer
 
 from api.remote.trouble import Refused, Trouble
-from api.terminal import data_commands, job_commands, key_commands, service_commands, upkeep_commands
+from api.terminal import (
+    comparison_commands,
+    data_commands,
+    job_commands,
+    key_commands,
+    service_commands,
+    upkeep_commands,
+)
 from api.terminal.output import complain, hint
 
 app = typer.Typer(
@@ -32,6 +39,7 @@ app.command()(upkeep_commands.migrate)
 app.command()(upkeep_commands.probe)
 app.add_typer(key_commands.app)
 app.add_typer(data_commands.app)
+app.add_typer(comparison_commands.app)
 for command in (
     job_commands.submit,
     job_commands.estimate,
@@ -43,6 +51,7 @@ for command in (
     job_commands.pause,
     job_commands.resume,
     job_commands.download,
+    comparison_commands.compare,
 ):
     app.command()(command)
 

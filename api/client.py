@@ -6,6 +6,7 @@
 ...     for event in cpd.follow(job.id):
 ...         print(event.kind)
 ...     cpd.download(job.id, Path("student"))
+...     table = cpd.comparisons.wait(cpd.comparisons.create({"base": {…}, "members": […]}).id).table
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import httpx
-from pydantic import BaseModel
 
 from api.remote import transfer
 from api.remote.answers import (
@@ -31,13 +31,14 @@ from api.remote.answers import (
     Page,
     Series,
 )
+from api.remote.comparisons import Comparisons
 from api.remote.find import api_key, server_url
 from api.remote.follow import follow
+from api.remote.lists import get, pages
 from api.remote.scores import Evaluation, Sample
 from api.remote.transport import Patience, Transport
 from cpd_engine.config import RunConfig
 
-A = TypeVar("A", bound=BaseModel)
 Spec = RunConfig | Mapping[str, Any]
 Format = Literal["merged", "adapter"]
 
@@ -74,6 +75,7 @@ class Client:
             base_url=server_url(url, os.environ), headers=headers, timeout=timeout, transport=transport, trust_env=False
         )
         self._transport = Transport(http, patience or Patience())
+        self.comparisons = Comparisons(self._transport)
 
     def __enter__(self) -> Client:
         return self
@@ -111,11 +113,11 @@ class Client:
 
     def datasets(self) -> Iterator[Dataset]:
         """All data sets, newest first."""
-        return self._pages("/v1/datasets", Dataset)
+        return pages(self._transport, "/v1/datasets", Dataset)
 
     def dataset(self, dataset_id: str) -> Dataset:
         """One data set."""
-        return self._get(f"/v1/datasets/{dataset_id}", Dataset)
+        return get(self._transport, f"/v1/datasets/{dataset_id}", Dataset)
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set that no live job uses."""
@@ -143,11 +145,11 @@ class Client:
 
     def jobs(self, *, state: str | None = None) -> Iterator[Job]:
         """Jobs, newest first, perhaps only those in `state`."""
-        return self._pages("/v1/jobs", Job, {"state": state} if state else {})
+        return pages(self._transport, "/v1/jobs", Job, {"state": state} if state else {})
 
     def job(self, job_id: str) -> Job:
         """One job."""
-        return self._get(f"/v1/jobs/{job_id}", Job)
+        return get(self._transport, f"/v1/jobs/{job_id}", Job)
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job; a running one seals a last checkpoint first."""
@@ -164,7 +166,7 @@ class Client:
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """The events so far, numbered from 1 without a gap."""
         while True:
-            page = self._get(f"/v1/jobs/{job_id}/events", Page[Event], {"after": after, "limit": 100})
+            page = get(self._transport, f"/v1/jobs/{job_id}/events", Page[Event], {"after": after, "limit": 100})
             yield from page.data
             if not page.has_more or not page.data:
                 return
@@ -177,25 +179,25 @@ class Client:
     def metrics(self, job_id: str, *, name: str | None = None, points: int = 500) -> tuple[Series, ...]:
         """Metric series of a job, thinned to `points` each."""
         query = {"points": points} | ({"name": name} if name else {})
-        return self._get(f"/v1/jobs/{job_id}/metrics", Page[Series], query).data
+        return get(self._transport, f"/v1/jobs/{job_id}/metrics", Page[Series], query).data
 
     def evaluation(self, job_id: str) -> Evaluation:
         """Scores so far and, at the end, the table."""
-        return self._get(f"/v1/jobs/{job_id}/evaluation", Evaluation)
+        return get(self._transport, f"/v1/jobs/{job_id}/evaluation", Evaluation)
 
     def samples(self, job_id: str, *, suite: str | None = None) -> Iterator[Sample]:
         """Every row of the test split, or of a suite, with every model's answer."""
-        return self._pages(f"/v1/jobs/{job_id}/samples", Sample, {} if suite is None else {"suite": suite})
+        return pages(self._transport, f"/v1/jobs/{job_id}/samples", Sample, {} if suite is None else {"suite": suite})
 
     # Checkpoints
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """What can be downloaded of a job."""
-        return tuple(self._pages(f"/v1/jobs/{job_id}/checkpoints", Checkpoint))
+        return tuple(pages(self._transport, f"/v1/jobs/{job_id}/checkpoints", Checkpoint))
 
     def checkpoint(self, job_id: str, name: str = "model") -> Checkpoint:
         """One checkpoint with its sealed files."""
-        return self._get(f"/v1/jobs/{job_id}/checkpoints/{name}", Checkpoint)
+        return get(self._transport, f"/v1/jobs/{job_id}/checkpoints/{name}", Checkpoint)
 
     def download(
         self,
@@ -221,19 +223,6 @@ class Client:
     def _ask(self, job_id: str, what: str) -> Job:
         response = self._transport.request("POST", f"/v1/jobs/{job_id}/{what}", repeatable=True)
         return Job.model_validate_json(response.content)
-
-    def _get(self, path: str, answer: type[A], query: Mapping[str, Any] | None = None) -> A:
-        return answer.model_validate_json(self._transport.request("GET", path, repeatable=True, params=query).content)
-
-    def _pages(self, path: str, item: type[A], query: Mapping[str, Any] | None = None) -> Iterator[A]:
-        cursor: str | None = None
-        while True:
-            asked = {"limit": 100, **(query or {})} | ({"cursor": cursor} if cursor else {})
-            page = self._get(path, Page[item], asked)  # type: ignore[valid-type]  # a generic made at run time
-            yield from page.data
-            if not page.has_more or page.next_cursor is None:
-                return
-            cursor = page.next_cursor
 
 
 def as_json(spec: Spec) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def locked_members(comparison_id: str) -> Select[str]:
     return select(Job.id).where(Job.id.in_(of_it)).order_by(Job.id).with_for_update()
 
 
+def locked(job_id: str) -> Select[str]:
+    """A job's id, its row locked until the transaction ends."""
+    return select(Job.id).where(Job.id == job_id).with_for_update()
+
+
 def memberships(job_ids: Collection[str]) -> Select[ComparisonMember]:
     """Of which comparisons jobs are members."""
     return select(ComparisonMember).where(ComparisonMember.job_id.in_(job_ids))

@@ -107,6 +107,9 @@ def cancel(session: Session, tenant_id: str, comparison_id: str) -> ComparisonVi
     members = session.scalars(queries.locked_members(comparison_id)).all()
     held = queries.held(comparison_id)
     comparison = session.scalars(held, execution_options={"populate_existing": True}).one()
+    if comparison.table_job_id is not None:
+        # What ends a table wants no other lock: it waits for us, and the state seen below holds until the commit.
+        session.scalars(queries.locked(comparison.table_job_id)).all()
     states = states_of(session, [comparison])
     now = comparison_state(
         states.members[comparison_id], states.tables.get(comparison_id), cancelled=comparison.cancelled_at is not None

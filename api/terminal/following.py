@@ -88,6 +88,10 @@ def _conclude(client: Client, job: Job) -> None:
         if job.forecast is not None:
             console.print(forecast(job.forecast))
         return
+    if job.kind is JobKind.TABLE:
+        if job.state is JobState.SUCCEEDED:
+            hint(f"see the table with: cpd comparisons show {job.resolved.get('comparison', '')}")
+        return
     report = _report(client, job)
     if report is not None:
         console.print(tables.scores(report))

@@ -39,7 +39,7 @@ def submit(
     """Queue a distillation. Files of rows that the recipe names are uploaded first."""
     spec = read_spec(recipe, parse_overrides(dataset or ()))
     with connect(url, key) as client:
-        config = spec.with_datasets(_upload(client, spec))
+        config = spec.with_datasets(upload_files(client, spec))
         job = client.submit(config, idempotency_key=idempotency_key)
         for warning in job.warnings:
             hint(f"warning: {warning.message} ({warning.code})")
@@ -143,7 +143,7 @@ def estimate(
     """Plan a job without running it: steps by epoch, time, memory, the teacher's cache, disk, and every warning."""
     spec = read_spec(recipe, parse_overrides(dataset or ()))
     with connect(url, key) as client:
-        config = spec.with_datasets(_upload(client, spec))
+        config = spec.with_datasets(upload_files(client, spec))
         if probe:
             job = client.probe(config)
             hint(f"{job.id} queued")
@@ -193,7 +193,8 @@ def _asked(job: Job, as_json: bool) -> None:
         stdout().print(job.id, tables.state(job))
 
 
-def _upload(client: Client, spec: Spec) -> dict[str, str]:
+def upload_files(client: Client, spec: Spec) -> dict[str, str]:
+    """Upload the files of rows that a spec names; their ids by place."""
     ids = {}
     for place, file in spec.files.items():
         uploaded = client.upload_dataset(file, on_bytes=_bytes_shown(stderr()))

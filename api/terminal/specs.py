@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from api.remote.trouble import BadInput
 from cpd_engine.config import RunConfig
 
+M = TypeVar("M", bound=BaseModel)
 SPLITS = ("train", "validation", "test")
 _DATASET_PREFIX = "ds_"
 # 1 MiB is what the service takes as a body.
@@ -45,7 +46,11 @@ def read_spec(path: Path, overrides: Mapping[str, str]) -> Spec:
     Paths in the recipe are relative to the recipe, those in `overrides` to the working directory.
     Raises BadInput, which names the file and every field at fault.
     """
-    document = _parse(path)
+    return spec_of(path, parse(path), overrides)
+
+
+def spec_of(path: Path, document: Mapping[str, Any], overrides: Mapping[str, str], *, at: str = "") -> Spec:
+    """The same of a document that is read; `at` is its own place in the file at `path`, with a dot behind it."""
     dataset = document.get("dataset")
     named: dict[str, Any] = dict(dataset) if isinstance(dataset, dict) else {}
     files = {
@@ -61,7 +66,7 @@ def read_spec(path: Path, overrides: Mapping[str, str]) -> Spec:
         kept = {key: value for key, value in named.items() if key not in {"hub", "revision", "synthetic"}}
         document = {**document, "dataset": {**kept, **overrides}}
         files |= {split: Path(value) for split, value in overrides.items() if not value.startswith(_DATASET_PREFIX)}
-    config = _validate(path, document)
+    config = validate(path, RunConfig, document, at=at)
     files |= {
         f"suites.{number}.{field}": path.parent / name
         for number, suite in enumerate(config.evaluation.suites)
@@ -70,8 +75,8 @@ def read_spec(path: Path, overrides: Mapping[str, str]) -> Spec:
     }
     for place, file in files.items():
         if not file.is_file():
-            at = f"dataset.{place}" if place in SPLITS else f"evaluation.{place}"
-            raise BadInput(f"{path}: {at}: there is no file {file}; name a file or an uploaded data set (ds_…)")
+            field = f"dataset.{place}" if place in SPLITS else f"evaluation.{place}"
+            raise BadInput(f"{path}: {at}{field}: there is no file {file}; name a file or an uploaded data set (ds_…)")
     return Spec(config=config, files=files)
 
 
@@ -86,7 +91,8 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
     return overrides
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def parse(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML or JSON file holds. Raises BadInput."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -99,17 +105,18 @@ def _parse(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} is no {'JSON' if path.suffix == '.json' else 'YAML'}: {reason}") from error
     if not isinstance(document, dict):
-        raise BadInput(f"{path}: a job spec is a mapping with teacher, student and dataset")
+        raise BadInput(f"{path}: a spec is a mapping, of a job with teacher, student and dataset")
     return document
 
 
-def _validate(path: Path, document: Mapping[str, Any]) -> RunConfig:
+def validate(path: Path, model: type[M], document: Mapping[str, Any], *, at: str = "") -> M:
+    """`document` as `model`. Raises BadInput with every field at fault."""
     try:
         # Through JSON, as the service reads it: a YAML date or a number for a name is caught here as there.
-        return RunConfig.model_validate_json(json.dumps(document))
+        return model.model_validate_json(json.dumps(document))
     except ValidationError as error:
         faults = (
-            f"{'.'.join(str(part) for part in fault['loc']) or 'spec'}: {fault['msg']}" for fault in error.errors()
+            f"{at}{'.'.join(str(part) for part in fault['loc']) or 'spec'}: {fault['msg']}" for fault in error.errors()
         )
         raise BadInput(f"{path}: " + "; ".join(faults)) from error
     except (TypeError, ValueError) as error:

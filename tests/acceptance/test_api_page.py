@@ -65,17 +65,21 @@ def test_every_call_of_the_page_works(
                 environment["DATASET"] = dataset
             case {"object": "job", "id": str(job)}:
                 environment["JOB"] = job
-        if block.rstrip().endswith('/cancel" -H "Authorization: Bearer $KEY"'):
+            case {"object": "comparison", "id": str(comparison)}:
+                environment["COMPARISON"] = comparison
+        if "/jobs/$JOB/cancel" in block:
             # What follows on the page is about a job that was let run.
             environment["ONCE"] = "second"
             environment["JOB"] = json.loads(run(submission, environment, folder))["id"]
     assert (folder / "student.tar").stat().st_size > 0
+    assert (folder / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_has_every_route() -> None:
     """Paths of the OpenAPI snapshot, with their parameters as the page writes them."""
     described = json.loads((PAGE.parent / "openapi.json").read_text())["paths"]
-    names = {"{job_id}": "$JOB", "{dataset_id}": "$DATASET", "{name}": "model", "{path}": "manifest.json"}
+    ids = {"{job_id}": "$JOB", "{dataset_id}": "$DATASET", "{comparison_id}": "$COMPARISON"}
+    names = ids | {"{name}": "model", "{path}": "manifest.json"}
     page = PAGE.read_text()
     for path in described:
         written = path

@@ -293,7 +293,7 @@ def test_an_override_that_is_none_is_refused(pair: str) -> None:
         (("rows.jsonl", "absent.jsonl"), "dataset.train: there is no file"),
         (("epochs: 2", "epochs: ["), "no YAML"),
         (("epochs: 2", "epochs: .nan"), "epochs: "),
-        ((RECIPE, "- 1"), "a job spec is a mapping"),
+        ((RECIPE, "- 1"), "a spec is a mapping"),
     ],
     ids=["negative", "bool", "unknown", "nested", "no-file", "syntax", "nan", "list"],
 )

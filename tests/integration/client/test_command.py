@@ -29,7 +29,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     done = cpd("--help", folder=tmp_path)
     assert done.returncode == 0
-    commands = "serve worker keys datasets submit estimate watch jobs show samples cancel pause resume download"
+    commands = "serve worker keys datasets comparisons compare submit estimate watch jobs show samples cancel pause resume download"
     assert all(command in done.stdout for command in commands.split())
     assert "4 service unreachable" in done.stdout
 
@@ -52,6 +52,15 @@ def test_a_bad_recipe_is_refused_before_anything_is_sent(tmp_path: Path) -> None
     done = cpd("submit", recipe, folder=tmp_path)
     assert done.returncode == 2
     assert "epochs: " in complaint(done)
+
+
+def test_a_bad_comparison_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    spec = tmp_path / "compare.yaml"
+    base = "{teacher: {tiny: gpt2}, student: {tiny: gpt2}, dataset: {synthetic: {}}}"
+    spec.write_text(f"{{base: {base}, members: [{{label: a}}, {{label: a}}]}}")
+    done = cpd("compare", spec, folder=tmp_path)
+    assert done.returncode == 2
+    assert "members: each label once" in complaint(done)
 
 
 def test_a_recipe_that_is_not_there_is_one_line_and_exit_2(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select
 
+from api.comparisons import service
 from api.comparisons.states import comparison_state
 from api.comparisons.tables import Comparison, ComparisonMember
 from api.core.db import reading, transaction
+from api.core.errors import ComparisonAlreadyFinished
 from api.jobs import transitions
 from api.jobs.lease import Hold, LeaseLost
 from api.jobs.moves import Failure
@@ -20,6 +22,8 @@ from api.jobs.tables import Job
 from tests.backends import TENANT, Backend
 from tests.integration.store.steps import claimed, dense, do, job, lapse, moves, submitted, together
 
+SPEC = {"members": [{"label": "a"}, {"label": "b"}, {"label": "c"}]}
+BUDGET = {"unit": "steps", "amount": 9, "epochs": None}
 DIVERGED = Failure(code="diverged", message="The loss is not finite.")
 
 
@@ -28,7 +32,14 @@ def compared(backend: Backend, members: int) -> tuple[str, list[str]]:
     comparison_id = f"cmp_{uuid4().hex}"
     jobs = [submitted(backend) for _ in range(members)]
     with transaction(backend.make) as session:
-        values = {"id": comparison_id, "tenant_id": TENANT, "name": "a test", "spec": {}, "baseline": "a", "budget": {}}
+        values = {
+            "id": comparison_id,
+            "tenant_id": TENANT,
+            "name": "a test",
+            "spec": SPEC,
+            "baseline": "a",
+            "budget": BUDGET,
+        }
         session.execute(insert(Comparison).values(**values))
         for place, job_id in enumerate(jobs):
             member = {
@@ -137,6 +148,25 @@ def test_of_members_that_end_at_once_one_queues_the_table(backend: Backend) -> N
         assert together(*ends) == [JobState.SUCCEEDED] * 3
         assert row(backend, comparison_id).table_job_id is not None
     assert len(tables(backend)) == 10
+
+
+def test_a_table_that_ends_while_its_comparison_is_cancelled_was_first_or_is_cancelled(backend: Backend) -> None:
+    for _ in range(10):
+        comparison_id, (only,) = compared(backend, 1)
+        do(backend, transitions.succeed, claimed(backend, only))
+        table = row(backend, comparison_id).table_job_id
+        assert table is not None
+        hold = claimed(backend, table)
+        ended, asked = together(partial(end, backend, hold), partial(cancelled, backend, comparison_id))
+        assert (ended, str(asked)) in [
+            (JobState.SUCCEEDED, str(ComparisonAlreadyFinished())),
+            (JobState.CANCELLED, "None"),
+        ]
+
+
+def cancelled(backend: Backend, comparison_id: str) -> None:
+    with transaction(backend.make) as session:
+        service.cancel(session, TENANT, comparison_id)
 
 
 def end(backend: Backend, hold: Hold) -> JobState:
