@@ -46,6 +46,19 @@ class Questions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteQuestions:
+    """A suite, which every model answers `repeats` times: prompt lengths, and the decoding steps of answers that are as long as the
+    references, or as the worked examples where a reference is but the end of an answer; at most `most`, which one that never ends takes.
+    """
+
+    prompts: tuple[int, ...]
+    references: tuple[int, ...]
+    most: int
+    repeats: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the plan is laid over. `order`: sample indices from easy to hard, or None before the profile.
 
@@ -67,3 +80,4 @@ class Facts:
     student_said: int | None
     kept: bool
     found: bool
+    suites: tuple[SuiteQuestions, ...] = ()

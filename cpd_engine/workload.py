@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cpd_engine.config import Baseline, RunConfig, StudentFromTeacher
 from cpd_engine.difficulty import needs_answers, needs_teacher
 from cpd_engine.events import Phase, Planned
-from cpd_engine.facts import Facts, Questions
+from cpd_engine.facts import Facts, Questions, SuiteQuestions
 from cpd_engine.plan import schedule
 from cpd_engine.timing import Amount, Line, Seconds, answering
 
@@ -200,6 +200,18 @@ def _evaluating(config: RunConfig, facts: Facts) -> Iterator[Task]:
     yield Task(phase="evaluate", kind="score_student", amount=facts.test.lengths.scoring * (1 + trained))
     yield Task(phase="evaluate", kind="answer_student", amount=_answers(config, facts.test, facts.student_said))
     yield Task(phase="evaluate", kind="answer_student", amount=_answers(config, facts.test, None) * trained)
+    bound = config.evaluation.generation.max_new_tokens
+    for suite in facts.suites:
+        yield Task(phase="evaluate", kind="answer_teacher", amount=_suite(suite, facts.teacher_said, bound))
+        yield Task(phase="evaluate", kind="answer_student", amount=_suite(suite, facts.student_said, bound))
+        yield Task(phase="evaluate", kind="answer_student", amount=_suite(suite, None, bound) * trained)
+
+
+def _suite(suite: SuiteQuestions, said: int | None, bound: int) -> Amount:
+    """Answers as long as the references, or as may be of a model that was heard not to end within `bound` steps."""
+    endless = said is not None and said >= bound
+    steps = [suite.most if endless else min(suite.most, reference) for reference in suite.references]
+    return answering(suite.prompts, steps, suite.batch_size) * suite.repeats
 
 
 def _answers(config: RunConfig, asked: Questions, said: int | None) -> Amount:

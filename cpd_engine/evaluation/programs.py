@@ -21,10 +21,11 @@ class Programs:
         self._problems = read_problems(rows, cast(CodeTask, task))
         self._sandbox = Sandbox.open()
 
-    @property
-    def rows(self) -> list[Row]:
-        """The problems as rows: what is asked (Fig. 8), and no reference."""
-        return [Row(problem.id, problem.prompt, "", "", ()) for problem in self._problems]
+    def rows(self, *, chat: bool) -> list[Row]:
+        """The problems as rows: Fig. 8 whole, or of it the request that a user's turn makes; no reference."""
+        return [
+            Row(problem.id, problem.prompt if chat else problem.paper_prompt, "", "", ()) for problem in self._problems
+        ]
 
     def grade(
         self, texts: Sequence[str], on_progress: Callable[[int, int], None], should_stop: Callable[[], bool]

@@ -11,13 +11,14 @@ from cpd_engine.course import evaluation_steps
 from cpd_engine.data.encode import Sample
 from cpd_engine.data.store import lengths, supervised
 from cpd_engine.events import PHASES, Forecasted, Phase, PhaseForecast, Planned
-from cpd_engine.facts import Facts, Lengths, Questions
+from cpd_engine.facts import Facts, Lengths, Questions, SuiteQuestions
 from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, disk_bytes
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.exporting import count_parameters
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.probing import Probed
 from cpd_engine.stages.profiling import Profiled
+from cpd_engine.stages.questions import read_suites
 from cpd_engine.timing import Seconds
 from cpd_engine.workload import STEPS, WEIGHT_BYTES, spent, student_steps, tasks
 
@@ -99,6 +100,23 @@ def _facts(run: Run, prepared: Prepared, probed: Probed, planned: Planned, profi
         student_said=probed.student_said if untouched else None,
         kept=probed.kept and config.on_policy is None,
         found=probed.found,
+        suites=_suites(run, prepared),
+    )
+
+
+def _suites(run: Run, prepared: Prepared) -> tuple[SuiteQuestions, ...]:
+    evaluation = run.config.evaluation
+    batch_size = evaluation.generation.batch_size
+    suites = read_suites(run, evaluation.suites, chat=run.config.template == "chat", batch_size=batch_size)
+    return tuple(
+        SuiteQuestions(
+            prompts=tuple(map(len, suite.prompts(prepared.tokenizer))),
+            references=tuple(suite.expected_steps(prepared.tokenizer)),
+            most=suite.settings.generation.max_new_tokens,
+            repeats=len(suite.seeds),
+            batch_size=batch_size,
+        )
+        for suite in suites
     )
 
 

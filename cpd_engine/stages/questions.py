@@ -50,6 +50,19 @@ class Suite:
             return encode_texts(tokenizer, texts, "chat")
         return encode_texts(tokenizer, [plain_prompt(row, template, examples) for row in self.rows], "paper")
 
+    def expected_steps(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Decoding steps of likely answers, end token included: of texts as many as the references take, of maths as the worked
+        examples do on average; where there is nothing to go by, as many as there may be.
+        """
+        most = self.settings.generation.max_new_tokens
+        if family(self.task) == "text":
+            return [
+                min(most, len(ids) + 1) for ids in encode_texts(tokenizer, [row.response for row in self.rows], "paper")
+            ]
+        shown = encode_texts(tokenizer, [solution for _, solution in self.examples], "paper")
+        likely = round(sum(map(len, shown)) / len(shown)) + 1 if shown else most
+        return [min(most, likely)] * len(self.rows)
+
 
 def seal_questions(run: Run[Any], specs: Sequence[SuiteSpec]) -> None:
     """Read every suite's rows into `questions/`. Raises every refusal that they can earn."""
@@ -129,7 +142,7 @@ def _suite(run: Run[Any], spec: SuiteSpec, settings: Settings) -> Suite:
     programs = None
     if family(spec.task) == "code":
         programs = Programs(spec.task, checkpoint.read_jsonl(folder / "rows.jsonl"))
-        rows = programs.rows
+        rows = programs.rows(chat=settings.chat)
     else:
         rows = [from_json(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
     return Suite(

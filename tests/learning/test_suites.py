@@ -172,6 +172,18 @@ def test_a_process_killed_in_the_midst_of_an_answer_ends_like_an_unbroken_one(
     assert contents(out, *ALL) == contents(unbroken[0], *ALL)
 
 
+def test_two_processes_share_the_answers_and_say_the_same(
+    tmp_path: Path, inputs: Inputs, unbroken: tuple[Path, list[Event]]
+) -> None:
+    named = [f"--dataset={name}={path}" for name, path in inputs.datasets.items()]
+    out = tmp_path / "out"
+    run_to_end(start(_recipe(tmp_path, resources={"gpus": 2}), out, *named))
+    # The student's weights are the same but for rounding; these models came to both runs as they are.
+    for subject in ("teacher", "untouched"):
+        assert contents(out, f"suites/{subject}") == contents(unbroken[0], f"suites/{subject}")
+    assert len(contents(out, "suites/student")) == len(contents(unbroken[0], "suites/student"))
+
+
 def test_answers_do_not_depend_on_the_batch_size(
     tmp_path: Path, inputs: Inputs, unbroken: tuple[Path, list[Event]]
 ) -> None:
@@ -260,6 +272,22 @@ def test_a_suite_that_cannot_be_scored_is_refused_before_anything_is_spent(
     with pytest.raises(error, match=told):
         _run(_config(tmp_path, suites=[suite]), out, inputs)
     assert not [name for name in ("base-teacher", "encoded", "profile", "train") if (out / name).exists()]
+
+
+def test_a_forecast_counts_the_suites(tmp_path: Path, inputs: Inputs) -> None:
+    def forecast(name: str, suites: list[dict[str, Any]]) -> dict[str, float]:
+        told = pipeline.estimate(
+            _config(tmp_path, suites=suites),
+            inputs=inputs,
+            out=tmp_path / name,
+            emit=lambda _: None,
+            should_stop=lambda: False,
+        )
+        return {phase.phase: phase.cpu_s for phase in told.phases}
+
+    without, with_them = forecast("without", []), forecast("with", [SUITES[0] | {"seeds": list(range(32))}, SUITES[1]])
+    # Thirty-two answers to five rows and one to four more, where three rows were answered once.
+    assert with_them["evaluate"] > without["evaluate"]
 
 
 def test_prompts_without_room_for_an_answer_are_told_of_once_a_model(tmp_path: Path, inputs: Inputs) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cpd_engine.config import RunConfig
-from cpd_engine.facts import Facts, Lengths, Questions
+from cpd_engine.facts import Facts, Lengths, Questions, SuiteQuestions
 from cpd_engine.plan import plan
 from cpd_engine.timing import Amount, Line, Seconds, telling_batches
 from cpd_engine.workload import Task, spent, student_steps, tasks
@@ -166,3 +166,28 @@ def test_telling_batches_are_small_to_large_and_one_has_the_longest_sample(batch
     assert {len(batch) for batch in batches} == {min(batch_size, SAMPLES)}
     assert all(len(set(batch.tolist())) == len(batch) for batch in batches)
     assert SAMPLES - 1 in batches[-1]
+
+
+def test_a_suite_is_answered_by_every_model_under_every_seed() -> None:
+    suite = SuiteQuestions(prompts=(16,) * 10, references=(4,) * 10, most=50, repeats=3, batch_size=10)
+    evaluation = {
+        "validation_metric": "ce",
+        "generation": {"max_new_tokens": 6, "batch_size": 10},
+        "baselines": ["sft"],
+    }
+    spec = config(evaluation=evaluation)
+
+    def added(facts: Facts, kind: str) -> Amount:
+        before, after = (
+            amount(counted(spec, some), "evaluate", kind) for some in (facts, replace(facts, suites=(suite,)))
+        )
+        return after + before * -1.0
+
+    # Four steps of a batch of ten, thrice; the untouched student, the student and its twin.
+    once = Amount(pieces=12.0, units=120.0, others=480.0)
+    heard = replace(FACTS, student_said=3)
+    assert added(heard, "answer_teacher") == once
+    assert added(heard, "answer_student") == once * 3.0
+    # One that was heard not to end goes on as long as it may.
+    endless = Amount(pieces=150.0, units=1500.0, others=480.0)
+    assert added(replace(FACTS, student_said=6), "answer_student") == once * 2.0 + endless
