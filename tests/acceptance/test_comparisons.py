@@ -15,6 +15,7 @@ from api.client import Client
 from api.remote.comparisons import Comparison
 from tests.acceptance.conftest import Service
 from tests.backends import Backend
+from tests.deadline import eventually
 
 MEMBERS = [{"label": "kld", "set": {"preset": "kld"}}, {"label": "cpd", "set": {"preset": "cpd"}}]
 
@@ -140,3 +141,29 @@ def test_a_failed_member_is_told_of_in_the_table_and_a_cancelled_comparison_has_
         assert {client.job(job_id).state for job_id in job_ids(ended)} == {"cancelled"}
     assert service.cpd("comparisons", "watch", made["id"], "--exit-status").returncode == 5
     assert service.cpd("comparisons", "figure", made["id"]).returncode == 6
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_two_workers_tune_one_teacher_and_the_end_of_one_loses_nothing(
+    start: Callable[..., Service], backend: Backend, spec: Path
+) -> None:
+    service = start(backend, embedded_workers="2")
+    made = service.cpd_json("compare", changed(spec, budget={"unit": "steps", "amount": 12}))
+    with service.client() as client:
+        ids = job_ids(client.comparisons.get(made["id"]))
+        eventually(
+            lambda: any("student" in told(client, job_id, "measured", "trained") for job_id in ids),
+            within_s=200,
+            what=f"a student's first step\n{service.tail()}",
+        )
+        os.kill(service.processes("worker")[0].pid, signal.SIGKILL)
+        found = client.comparisons.wait(made["id"], every_s=0.2)
+        assert (found.state, found.failure) == ("succeeded", None), service.tail()
+        jobs = [client.job(job_id) for job_id in ids]
+        assert [job.state for job in jobs] == ["succeeded"] * 4
+        assert sorted(job.attempt for job in jobs) == [1, 1, 1, 2]
+        assert sum("teacher" in told(client, job_id, "measured", "trained") for job_id in ids) == 1
+        assert sum("student_scores" in told(client, job_id, "recalled", "what") for job_id in ids) >= 3
+        assert [job.id for job in client.jobs() if job.kind == "table"] == [found.table_job]
+    assert found.table is not None
+    assert [(member.seeds, member.costs.steps) for member in found.table.members] == [((0, 1), 12.0)] * 2
