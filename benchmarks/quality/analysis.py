@@ -131,7 +131,7 @@ def difference(of: Scored, method: str, other: str, family: str) -> Difference:
 
 
 def overall(families: Mapping[str, Scored], method: str, other: str) -> Overall:
-    """Over the families that have both. Raises ValueError where there is none, or where one has them for a single seed."""
+    """Over the families that have both. Raises ValueError where there is none, or where one has them for a single seed or never differs."""
     by_seed: dict[str, NDArray[np.float64]] = {}
     draws: list[NDArray[np.float64]] = []
     random = np.random.default_rng(0)
@@ -144,6 +144,8 @@ def overall(families: Mapping[str, Scored], method: str, other: str) -> Overall:
     if not by_seed or min(map(len, by_seed.values())) < 2:
         raise ValueError(f"{method} and {other} share no family, or only one seed of one")
     variances = [float(np.var(d, ddof=1)) / len(d) for d in by_seed.values()]
+    if sum(variances) == 0.0:
+        raise ValueError(f"{method} and {other} differ by the same in every seed")
     mean = float(np.mean([d.mean() for d in by_seed.values()]))
     error = float(np.sqrt(sum(variances))) / len(by_seed)
     freedom = sum(variances) ** 2 / sum(v**2 / (len(d) - 1) for v, d in zip(variances, by_seed.values(), strict=True))

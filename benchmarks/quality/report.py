@@ -76,7 +76,7 @@ def _overall(known: dict[str, Scored], candidate: str) -> str:
         "|---|---|---|---|---|",
     ]
     found = []
-    for rival in RIVALS:
+    for rival in (one for one in RIVALS if one != candidate):
         try:
             found.append(overall(known, candidate, rival))
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,6 +15,7 @@ from benchmarks.quality.families import FAMILIES, TUNING_SEEDS, Family
 from benchmarks.quality.ledger import Ledger, Record, Unit, packed, unpacked
 from benchmarks.quality.materials import corrupted
 from benchmarks.quality.methods import ABLATIONS, SYSTEMS, heavy_alpha
+from benchmarks.quality.report import tables
 from benchmarks.quality.study import Setting, ablations, carry_out, chosen, rates, scores, temperatures
 from benchmarks.quality.unit import Place, spec_of
 
@@ -187,3 +189,24 @@ def test_one_seed_is_no_evidence(tmp_path: Path) -> None:
     assert standing(of["kld"], "tasks").half_width("exact_match") is None
     with pytest.raises(ValueError, match="only one seed"):
         overall({"tasks": of}, "kld", "srkl")
+
+
+def test_the_tables_name_every_method_its_settings_and_what_chance_leaves_of_a_difference(tmp_path: Path) -> None:
+    ledger = _study(tmp_path, gain=0.07)
+    for record in list(ledger.records.values()):
+        more = {"rouge_l": 50.0, "ce": 1.0, "kl": 0.5}
+        ledger.records[record.unit.key] = replace(record, scores=record.scores | more)
+    variant = ablations(TASKS, Setting(tau_1=1.0, tau_n=1.0, learning_rate=1e-3), ["without CE"])[0]
+    ledger.add(_record(variant, right=[1.0] * 2000))
+    told = tables(ledger, "kld")
+    assert "### `tasks`: the demo's tasks" in told
+    assert "| **`kld`** | 1 | 0.001 | 5 |" in told
+    assert "`kld` less each other method:" in told
+    assert "| without CE | +5" in told
+    last = told.split("### Over all families")[1]
+    assert "| `srkl` | +10" in last or "| `srkl` | +9" in last or "| `srkl` | +11" in last
+    assert "| `kld` |" not in last
+
+
+def test_the_tables_of_a_study_that_has_just_begun_say_so(tmp_path: Path) -> None:
+    assert "Not enough runs yet." in tables(Ledger(tmp_path / "r.jsonl"), "kld")
