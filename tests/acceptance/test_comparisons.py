@@ -24,6 +24,7 @@ def spec(recipe: Path) -> Path:
     """Two methods over two seeds, as a file whose base names local rows."""
     base = json.loads(recipe.read_text())
     base["evaluation"]["baselines"] = []
+    base["teacher_sft"]["epochs"], base["epochs"] = 1, 2
     file = recipe.with_name("comparison.json")
     file.write_text(json.dumps({"name": "two methods", "base": base, "members": MEMBERS, "seeds": [0, 1]}))
     return file
