@@ -76,6 +76,8 @@ def test_a_comparison_goes_through_a_killed_engine_to_its_table(
     assert "gap closed" in watched.stdout
 
     check_table(found)
+    assert found.table_job is not None
+    assert f"cpd comparisons show {made['id']}" in service.cpd("watch", found.table_job).stderr
     picture, numbers = tmp_path / "table.png", tmp_path / "table.json"
     assert service.cpd_json("comparisons", "figure", made["id"], "--out", picture)["file"] == str(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
