@@ -13,6 +13,7 @@ import pytest
 
 from api.client import Client
 from api.remote.comparisons import Comparison
+from api.remote.trouble import Refused
 from tests.acceptance.conftest import Service
 from tests.backends import Backend
 from tests.deadline import eventually
@@ -25,6 +26,7 @@ def spec(recipe: Path) -> Path:
     """Two methods over two seeds, as a file whose base names local rows."""
     base = json.loads(recipe.read_text())
     base["evaluation"]["baselines"] = []
+    base["teacher_sft"]["epochs"], base["epochs"] = 1, 2
     file = recipe.with_name("comparison.json")
     file.write_text(json.dumps({"name": "two methods", "base": base, "members": MEMBERS, "seeds": [0, 1]}))
     return file
@@ -75,6 +77,8 @@ def test_a_comparison_goes_through_a_killed_engine_to_its_table(
     assert "gap closed" in watched.stdout
 
     check_table(found)
+    assert found.table_job is not None
+    assert f"cpd comparisons show {made['id']}" in service.cpd("watch", found.table_job).stderr
     picture, numbers = tmp_path / "table.png", tmp_path / "table.json"
     assert service.cpd_json("comparisons", "figure", made["id"], "--out", picture)["file"] == str(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -103,15 +107,19 @@ def check_table(found: Comparison) -> None:
 
 def check_another_tenant_sees_nothing(service: Service, comparison_id: str) -> None:
     other = service.cpd_json("keys", "create", "other", "--tenant", "another")["key"]
-    for words in (("show",), ("cancel",), ("figure", "--out", "x.png")):
-        refused = [
-            service.cpd("comparisons", words[0], asked, *words[1:], "--api-key", other)
-            for asked in (comparison_id, "cmp_" + "0" * 32)
-        ]
-        assert {(done.returncode, done.stderr) for done in refused} == {(3, refused[0].stderr)}
-    assert service.cpd_json("comparisons", "list", "--api-key", other)["data"] == []
+    with Client(service.url, other) as client:
+        for call in (client.comparisons.get, client.comparisons.cancel, client.comparisons.figure):
+            told = [refusal(call, asked) for asked in (comparison_id, "cmp_" + "0" * 32)]
+            assert told[0] == told[1] == (404, "There is no such comparison. (not_found)")
+        assert list(client.comparisons.list()) == []
     [line] = service.cpd_json("comparisons", "list")["data"]
     assert (line["id"], line["jobs"]) == (comparison_id, {"succeeded": 4})
+
+
+def refusal(call: Callable[[str], object], asked: str) -> tuple[int, str]:
+    with pytest.raises(Refused) as caught:
+        call(asked)
+    return caught.value.status, str(caught.value)
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

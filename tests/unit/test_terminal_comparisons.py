@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from api.client import Client
+from api.jobs.states import JobState
 from api.remote.comparisons import Comparison, ComparisonLine
 from api.remote.transport import Patience
 from api.remote.trouble import BadInput, Refused, ServerUnreachable
@@ -189,10 +191,15 @@ def test_a_table_without_its_baseline_says_so() -> None:
 
 
 def test_an_id_in_the_list_is_never_cut() -> None:
-    line: dict[str, Any] = {"id": "cmp_" + "f" * 32, "state": "running", "baseline": "a", "members": ["a", "b"], "seeds": [0],
-            "jobs": {"succeeded": 1, "queued": 1}, "created_at": "2026-01-01T00:00:00Z"}  # fmt: skip
-    text = text_of(comparison_tables.comparisons([ComparisonLine.model_validate(line)]))
-    assert line["id"] in text
+    line = ComparisonLine(
+        id="cmp_" + "f" * 32,
+        state=JobState.RUNNING,
+        baseline="a",
+        members=("a", "b"),
+        jobs={JobState.SUCCEEDED: 1, JobState.QUEUED: 1},
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert line.id in text_of(comparison_tables.comparisons([line]))
 
 
 class Script:
