@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,8 @@ def test_a_comparison_goes_through_a_killed_engine_to_its_table(
         for job_id in others:
             assert "tuned_teacher" in told(client, job_id, "recalled", "what")
             assert told(client, job_id, "epoch_started", "trained") == {"student"}
-    assert "kld, seed 0: running (train)" in watched.stdout
+    # Which phase a look meets is chance; that it tells of one is not.
+    assert re.search(r"kld, seed 0: \w+ \(\w+\)", watched.stdout)
     assert "the table: succeeded" in watched.stdout
     assert "p (Holm)" in watched.stdout
     assert "gap closed" in watched.stdout
