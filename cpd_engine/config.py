@@ -672,6 +672,11 @@ class RunConfig(Frozen):
         """The share of visits that show the data's own responses; of a resolved config."""
         return 1.0 - self.on_policy.student_fraction if self.on_policy is not None else 1.0
 
+    @property
+    def training_seed(self) -> int:
+        """What the student's training draws from; rows and teacher draw from `seed`."""
+        return self.seed if self.student_seed is None else self.student_seed
+
     def resolved(self) -> RunConfig:
         """The same run with every `None` that the preset decides filled in. Idempotent."""
         preset = PRESETS[self.preset]
@@ -682,4 +687,7 @@ class RunConfig(Frozen):
         if self.on_policy is not None and self.alpha is None:
             # On-policy there is no cross-entropy unless it is asked for (A.4.3), whatever the preset has off-policy.
             missing["alpha"] = 0.0
+        elif self.policy is not None and self.alpha is None and preset.get("policy", {}).get("kind") == "on":
+            # An on-policy preset with its policy off weighs cross-entropy as every off-policy method of the paper does.
+            missing["alpha"] = 0.3
         return RunConfig.model_validate(self.model_dump() | missing) if missing else self

@@ -190,12 +190,13 @@ def _within(
 ) -> list[int]:
     """Iterations by epoch that use up the budget, each epoch's share as large as its subset.
 
-    Until `tokens` are known a sample is taken to have as many as any other. Raises ConfigInvalid where an epoch would get none.
+    Until `tokens` are known a sample is taken to have as many as any other, and an amount of them for one pass: that estimate refuses
+    nothing. Raises ConfigInvalid where an epoch would get no step.
     """
     if budget.unit == "steps":
         total = budget.amount or round((budget.epochs or 1.0) * iterations(samples, 1, batch))
     elif tokens is None:
-        total = iterations(samples, 1, batch) * round(budget.epochs or 1.0)
+        total = max(len(sizes), round((budget.epochs or 1.0) * iterations(samples, 1, batch)))
     else:
         amount = budget.amount or (budget.epochs or 1.0) * sum(map(int, tokens))
         per_step = batch * sum(size * mean for size, mean in zip(sizes, means, strict=True)) / sum(sizes)

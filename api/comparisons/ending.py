@@ -41,5 +41,7 @@ def _queue_table(session: Session, comparison: Comparison) -> None:
         resolved={"comparison": comparison.id},
         name=f"table of {comparison.name or comparison.id}"[:120],
         kind=JobKind.TABLE,
+        # A matter of seconds, it does not wait behind all that was submitted while its members ran.
+        created_at=comparison.created_at,
     )
     session.execute(update(Comparison).where(Comparison.id == comparison.id).values(table_job_id=table_id))

@@ -13,7 +13,7 @@ def comparison_state(members: Collection[JobState], table: JobState | None, *, c
     if not found <= TERMINAL:
         return _live(found)
     if table is not None:
-        return table if table in TERMINAL else JobState.RUNNING
+        return table if table in TERMINAL or table is JobState.PAUSED else JobState.RUNNING
     if cancelled or found == {JobState.CANCELLED}:
         return JobState.CANCELLED
     # Every job ended without a student: there is nothing to compare. With one the table is queued as the last job ends.

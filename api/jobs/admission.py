@@ -96,7 +96,7 @@ def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Setti
 def warnings_again(spec: RunConfig) -> list[Remark]:
     """What the plan warns of whatever the data, for a job that was admitted before."""
     resolved = spec.resolved()
-    return _remarks(plan.plan(resolved, samples=resolved.optimizer.batch_size))
+    return _remarks(plan.plan(resolved, samples=_stand_in(resolved)))
 
 
 def _check_models(spec: RunConfig, settings: Settings) -> None:
@@ -179,10 +179,16 @@ def _samples(spec: RunConfig, data: dict[str, Dataset]) -> int | None:
     return max(1, min(rows - held_out, most or rows))
 
 
+def _stand_in(resolved: RunConfig) -> int:
+    """Samples of a data set that no budget in passes is too small for: every epoch of the curriculum gets a step of it."""
+    passes = resolved.budget.epochs if resolved.budget is not None else None
+    return resolved.optimizer.batch_size * math.ceil((resolved.epochs or 1) / min(1.0, passes or 1.0))
+
+
 def _planned(resolved: RunConfig, samples: int | None, price: Callable[[Planned], Cost | None]) -> Estimate:
     batch = resolved.optimizer.batch_size
-    # Without a size only what holds for any is told; one batch stands in, and all that would depend on it is left out.
-    made = plan.plan(resolved, samples=samples or batch)
+    # Without a size only what holds for any is told; some batches stand in, and all that would depend on them is left out.
+    made = plan.plan(resolved, samples=samples or _stand_in(resolved))
     warnings = _remarks(made)
     if samples is None:
         warnings.append(

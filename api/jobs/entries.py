@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert
@@ -22,9 +23,20 @@ def enqueue(
     resolved: dict[str, Any],
     name: str | None,
     kind: JobKind,
+    created_at: datetime | None = None,
 ) -> None:
-    """Insert a queued job and its first event. Wake the bell after the commit."""
-    values = {"id": job_id, "tenant_id": tenant_id, "kind": kind, "spec": spec, "resolved": resolved, "name": name}
+    """Insert a queued job and its first event. Wake the bell after the commit. `created_at`, by which it is claimed: now, or that of
+    what it belongs to."""
+    values: dict[str, Any] = {
+        "id": job_id,
+        "tenant_id": tenant_id,
+        "kind": kind,
+        "spec": spec,
+        "resolved": resolved,
+        "name": name,
+    }
+    if created_at is not None:
+        values["created_at"] = created_at
     session.execute(insert(Job).values(**values, state=JobState.QUEUED, last_seq=1, ring_at=now()))
     data = {"from": None, "to": JobState.QUEUED, "reason": "submitted", "attempt": 0}
     record(session, job_id, seq=1, fence=0, data=data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-# Seeds of the choice of settings, and those of the scores; no row of training is shared between them.
+# Seeds of the choice of settings; those of the scores are others.
 TUNING_SEEDS = (100,)
 
 

@@ -59,10 +59,11 @@ class Ledger:
         self._path = path
         self.records: dict[str, Record] = {}
         if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if line.endswith(b"\n"):
-                    self._take(json.loads(line))
-            self._rewrite()
+            whole, mark, torn = path.read_bytes().rpartition(b"\n")
+            for line in whole.splitlines():
+                self._take(json.loads(line))
+            if torn:
+                path.write_bytes(whole + mark)
 
     def add(self, record: Record) -> None:
         """Keep it, on the disk before this returns."""
@@ -79,12 +80,6 @@ class Ledger:
     def _take(self, found: dict[str, Any]) -> None:
         record = Record(**found | {"unit": Unit(**found["unit"])})
         self.records[record.unit.key] = record
-
-    def _rewrite(self) -> None:
-        lines = (json.dumps(asdict(record), sort_keys=True) + "\n" for record in self.records.values())
-        draft = self._path.with_suffix(".draft")
-        draft.write_text("".join(lines), encoding="utf-8")
-        draft.replace(self._path)
 
 
 def packed(values: NDArray[np.float64]) -> str:

@@ -170,7 +170,7 @@ async def _ask_all(
                 said = await client.ask(question.body)
             except Unanswered as failure:
                 failed[question.key] = failure.reason
-                silent = silent + 1 if failure.passing else 0
+                silent += 1
                 if silent >= _GIVE_UP:
                     raise JudgeUnavailable(
                         f"the judge does not answer ({failure.reason}); what it said is kept"

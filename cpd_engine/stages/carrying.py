@@ -48,6 +48,6 @@ def _policy(run: Run, prepared: Prepared, trained: Callable[[], Decoder]) -> OnP
         samples=prepared.samples,
         batch_size=run.config.optimizer.batch_size,
         end=prepared.end,
-        seed=run.config.seed,
+        seed=run.config.training_seed,
         ask=Writer(run, prepared, spec, trained),
     )

@@ -33,7 +33,7 @@ def is_worth_probing(run: Run, prepared: Prepared) -> bool:
     """Whether the student's training alone takes so long that timing a few steps of it first is next to nothing."""
     teacher = count_parameters(prepared.teacher)
     student = count_parameters(prepared.student) if prepared.student is not None else teacher
-    made = plan.plan(run.config, samples=len(prepared.samples)).planned
+    made = _plan(run, prepared).planned
     visits = made.total_iterations * made.batch_size
     tokens = visits * float(prepared.samples.lengths.mean())
     flops = tokens * (FORWARD_FLOPS * teacher + TRAINING_FLOPS * student)
@@ -44,7 +44,7 @@ def forecast(
     run: Run, prepared: Prepared, probed: Probed, *, passed: Mapping[Phase, Seconds], profiled: Profiled | None = None
 ) -> Forecasted:
     """What the whole run takes. `profiled` makes the subsets exact; the phases in `passed` are over and took that long."""
-    made = plan.plan(run.config, samples=len(prepared.samples))
+    made = _plan(run, prepared)
     planned = made.planned if profiled is None else profiled.planned
     facts = _facts(run, prepared, probed, planned, profiled)
     work = tasks(run.config, planned, facts)
@@ -81,6 +81,12 @@ def forecast(
         ),
         probe_s=probed.took.wall_s,
     )
+
+
+def _plan(run: Run, prepared: Prepared) -> plan.Plan:
+    """Before the profile."""
+    samples = prepared.samples
+    return plan.plan(run.config, samples=len(samples), supervised_tokens=samples.supervised)
 
 
 def _facts(run: Run, prepared: Prepared, probed: Probed, planned: Planned, profiled: Profiled | None) -> Facts:

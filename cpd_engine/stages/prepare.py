@@ -201,7 +201,7 @@ def _report(run: Run, data: Mapping[str, Any], encoded: Mapping[SplitName, Store
     for split in REQUIRED:
         if not encoded[split].samples:
             raise DatasetInvalid(f"no {split} row is left; dropped by reason: {dict(dropped)}; max_length is {length}")
-    plan(run.config, samples=len(train.samples))
+    plan(run.config, samples=len(train.samples), supervised_tokens=train.samples.supervised)
     _warn(run, data, sum(found.truncated for found in encoded.values()), dropped)
     run.emit(
         DataReady(

@@ -96,7 +96,7 @@ class _Probe:
         self._generator = repro.numpy_generator(run.config.seed, "probe")
         # What the run will say of its states, it says itself.
         self._teaching = Teaching(replace(run, emit=_unheard), prepared, prepared.teacher)
-        made = plan(run.config, samples=len(prepared.samples)).planned
+        made = plan(run.config, samples=len(prepared.samples), supervised_tokens=prepared.samples.supervised).planned
         choice, self._states_bytes, self._found = self._teaching.expected(made)
         self._kept = choice.kept != "off"
         # On-policy every step has the teacher's body in it, for the student's own text.

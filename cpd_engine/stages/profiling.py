@@ -15,6 +15,7 @@ from cpd_engine.config import StudentFromTeacher
 from cpd_engine.curriculum import HARDEST_FIRST
 from cpd_engine.data.batches import pad
 from cpd_engine.data.store import read_column, write_columns
+from cpd_engine.errors import DatasetInvalid
 from cpd_engine.events import Planned, ProfileReady, ScoredSample, Warned
 from cpd_engine.models.load import load, save
 from cpd_engine.models.prune import block_influence, drop_layers, least_influential
@@ -115,6 +116,8 @@ def _profiled(
     if tie_break is not None:
         ranks = difficulty.ranks_by(tie_break, ranks)
     profile = DifficultyProfile.from_scores(scores, ranks)
+    if not len(profile.order):
+        raise DatasetInvalid(f"no training sample has a finite difficulty by {run.config.difficulty}; take another one")
     if run.config.curriculum in HARDEST_FIRST:
         profile = profile.hardest_first()
     made = plan.plan(run.config, samples=len(samples), profile=profile, supervised_tokens=samples.supervised)

@@ -57,7 +57,11 @@ class Teaching:
         """The teacher's score of every training sample, in the precision in which it teaches; free where its states are kept."""
         run, samples = self._run, self._prepared.samples
         report = run.progress("profile", "difficulty by the teacher")
-        kept = self._states("profile", plan.plan(run.config, samples=len(samples)).planned, student)
+        kept = self._states(
+            "profile",
+            plan.plan(run.config, samples=len(samples), supervised_tokens=samples.supervised).planned,
+            student,
+        )
         if kept is None:
             return cross_entropies(self._load(), samples, runtime=run.runtime, on_progress=report)
         with run.fleet.apart(), torch.no_grad(), run.runtime.autocast():

@@ -83,7 +83,7 @@ def _student_course(run: Run, prepared: Prepared, profile: DifficultyProfile, pl
         evaluations=evaluation_steps(planned.epochs, config.evaluation.every_epochs)
         if prepared.validation.samples
         else frozenset(),
-        seed=config.seed if config.student_seed is None else config.student_seed,
+        seed=config.training_seed,
     )
 
 

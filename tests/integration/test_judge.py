@@ -209,6 +209,11 @@ def test_what_no_answer_can_be_had_for_is_an_error_of_its_pair(tmp_path: Path, r
     assert sum(asked.answers == ("ours 1", "theirs 1") for asked in stub.asked) == (3 if error == "http_500" else 1)
 
 
+def test_an_endpoint_that_takes_none_of_the_questions_is_no_judge(tmp_path: Path) -> None:
+    with serving(lambda _asked, _number: Reply(status=400)) as stub, pytest.raises(JudgeUnavailable, match="http_400"):
+        judged(stub, tmp_path, 12)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_endpoint_that_refuses_to_be_asked_is_named_without_its_key(tmp_path: Path, status: int) -> None:
     with serving(lambda _asked, _number: Reply(status=status, content=KEY.encode())) as stub:

@@ -118,6 +118,20 @@ def test_calibrated_mixing_is_refused_where_the_subset_shrinks() -> None:
         RunConfig.model_validate(LEAST | {"preset": "dakd", "mixing": {"kind": "calibrated"}})
 
 
+def test_an_on_policy_preset_with_its_policy_off_weighs_cross_entropy_again() -> None:
+    def alpha(**fields: Any) -> Any:
+        return RunConfig.model_validate(LEAST | fields).resolved().alpha
+
+    assert alpha(preset="cpd_on_policy") == 0.0
+    assert alpha(preset="cpd_on_policy", policy={"kind": "off"}) == alpha(preset="cpd") == 0.3
+    assert alpha(preset="gkd", policy={"kind": "off"}, alpha=0.1) == 0.1
+
+
+def test_the_students_training_has_a_seed_of_its_own_where_one_is_given() -> None:
+    assert RunConfig.model_validate(LEAST | {"seed": 3}).training_seed == 3
+    assert RunConfig.model_validate(LEAST | {"seed": 3, "student_seed": 5}).training_seed == 5
+
+
 def test_a_presets_constants_are_for_its_own_divergence_only() -> None:
     skewed = RunConfig.model_validate(LEAST | {"preset": "srkl", "constants": {"beta": 0.1}}).resolved()
     assert skewed.constants is not None

@@ -164,6 +164,15 @@ def test_a_budget_of_tokens_is_met_as_nearly_as_whole_steps_allow() -> None:
     assert plan(spec, samples=6, supervised_tokens=tokens).planned.supervised_tokens == 25 * 240
 
 
+@pytest.mark.parametrize("budget", [{"epochs": 0.4}, {"amount": 10_000_000}, {"epochs": 2.5}])
+def test_a_budget_of_tokens_refuses_nothing_while_the_tokens_are_unknown(budget: dict[str, float]) -> None:
+    spec = config(budget={"unit": "tokens", **budget}, optimizer={"batch_size": 16})
+    guess = plan(spec, samples=100).planned
+    assert guess.total_iterations >= len(guess.epochs)
+    if budget == {"epochs": 2.5}:
+        assert plan(spec, samples=1600).planned.total_iterations == 250
+
+
 def test_a_budget_that_leaves_an_epoch_without_a_step_is_refused() -> None:
     with pytest.raises(ConfigInvalid, match="3 optimizer steps do not give each of 4 epochs one"):
         plan(config(epochs=4, budget={"amount": 3}), samples=6)

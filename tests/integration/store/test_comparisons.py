@@ -76,6 +76,8 @@ def test_the_end_of_the_last_member_queues_the_table(backend: Backend) -> None:
     assert (found.kind, found.state, found.tenant_id) == ("table", "queued", TENANT)
     assert found.resolved == {"comparison": comparison_id}
     assert found.ring_at is not None
+    # What was submitted while the members ran does not come first.
+    assert found.created_at == row(backend, comparison_id).created_at
     assert moves(backend, table) == [(None, "queued", "submitted")]
     assert dense(backend, table)
 
@@ -187,7 +189,7 @@ SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CAN
         ([PAUSED, QUEUED], None, False, RUNNING),
         ([RUNNING, CANCELLED], None, True, RUNNING),
         ([SUCCEEDED, FAILED], QUEUED, False, RUNNING),
-        ([SUCCEEDED, FAILED], PAUSED, False, RUNNING),
+        ([SUCCEEDED, FAILED], PAUSED, False, PAUSED),
         ([SUCCEEDED, FAILED], SUCCEEDED, False, SUCCEEDED),
         ([SUCCEEDED, FAILED], FAILED, False, FAILED),
         ([SUCCEEDED, SUCCEEDED], CANCELLED, True, CANCELLED),
