@@ -105,7 +105,7 @@ def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, setti
         state_cache_bytes=settings.state_cache_bytes,
         code_execution=settings.code_execution == "bubblewrap",
         # The key goes to no engine that does not ask it.
-        judge=_judge(settings) if config.evaluation.judge is not None and claim.kind is not JobKind.PROBE else None,
+        judge=_judge(settings) if config.evaluation.judge is not None else None,
     )
 
 

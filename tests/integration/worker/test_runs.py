@@ -11,7 +11,7 @@ import pytest
 
 from api.jobs.states import JobState
 from tests.backends import Backend
-from tests.integration.worker.fleet import Fleet, assert_as_unbroken
+from tests.integration.worker.fleet import SPEC, Fleet, assert_as_unbroken
 
 
 def test_a_job_runs_to_its_end_and_tells_all_of_it(fleet: Fleet) -> None:
@@ -213,15 +213,17 @@ def test_what_the_operator_allows_reaches_the_engine_and_the_judge_s_key_no_argu
 ) -> None:
     told = tmp_path / "told.json"
     fleet.engine = (sys.executable, "-c", TELLING, str(told))
-    job_id = fleet.submit()
+    allowed = {
+        "crash_budget": "1",
+        "code_execution": "bubblewrap",
+        "judge_url": "https://judge.example.com/v1",
+        "judge_model": "judge-1",
+        "judge_api_key": "hunter2",
+        "judge_completion_price": "1.5",
+    }
+    suites = [{"task": "dolly", "data": fleet.dataset(b"{}\n")}]
     fleet.work_here(
-        job_id,
-        crash_budget="1",
-        code_execution="bubblewrap",
-        judge_url="https://judge.example.com/v1",
-        judge_model="judge-1",
-        judge_api_key="hunter2",
-        judge_completion_price="1.5",
+        fleet.submit_spec({**SPEC, "evaluation": {"suites": suites, "judge": {"against": ["teacher"]}}}), **allowed
     )
     found = json.loads(told.read_text("utf-8"))
     line = " ".join(found["arguments"])
@@ -232,3 +234,9 @@ def test_what_the_operator_allows_reaches_the_engine_and_the_judge_s_key_no_argu
     assert [name for name in found["environment"] if name.startswith("CPD_")] == ["CPD_JUDGE_API_KEY"]
     assert "hunter2" not in line
     assert all(b"hunter2" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != told)
+    # An engine that asks no judge has no need of its key.
+    fleet.work_here(fleet.submit(), **allowed)
+    found = json.loads(told.read_text("utf-8"))
+    assert "--code-execution bubblewrap" in " ".join(found["arguments"])
+    assert "--judge-url" not in found["arguments"]
+    assert not [name for name in found["environment"] if name.startswith("CPD_")]
