@@ -66,14 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, given: Sequence[str]) -> int:
-    if arguments.watchdog:
-        watchdog.watch_stdin()
-    stream = _event_stream(arguments.events_fd)
-
-    def emit(event: Event) -> None:
-        stream.write(to_json(event) + "\n")
-        stream.flush()
-
+    stream, emit = _heard(arguments)
     try:
         config = read_spec(arguments.spec)
         ranks = _ranks_to_start(config.resources)
@@ -147,13 +140,7 @@ def _estimate(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    if arguments.watchdog:
-        watchdog.watch_stdin()
-    stream = _event_stream(arguments.events_fd)
-
-    def emit(event: Event) -> None:
-        stream.write(to_json(event) + "\n")
-        stream.flush()
+    _, emit = _heard(arguments)
 
     def work(should_stop: Callable[[], bool]) -> None:
         from cpd_engine.stages.tabling import make_table
@@ -165,13 +152,7 @@ def _table(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     """The events are those of the one phase there is; the table lies under --out too."""
-    if arguments.watchdog:
-        watchdog.watch_stdin()
-    stream = _event_stream(arguments.events_fd)
-
-    def emit(event: Event) -> None:
-        stream.write(to_json(event) + "\n")
-        stream.flush()
+    _, emit = _heard(arguments)
 
     def work(should_stop: Callable[[], bool]) -> None:
         from cpd_engine.examination import examine
@@ -216,6 +197,19 @@ def _leave(code: int, world: int) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _heard(arguments: argparse.Namespace) -> tuple[TextIOWrapper, Emit]:
+    """Where the command's events go, and what sends them there, with the watch over whoever started it."""
+    if arguments.watchdog:
+        watchdog.watch_stdin()
+    stream = _event_stream(arguments.events_fd)
+
+    def emit(event: Event, /) -> None:
+        stream.write(to_json(event) + "\n")
+        stream.flush()
+
+    return stream, emit
 
 
 def _event_stream(descriptor: int | None) -> TextIOWrapper:

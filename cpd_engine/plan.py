@@ -60,7 +60,9 @@ def schedule(config: RunConfig, progress: Sequence[float] | None = None) -> Sche
     if spec.kind == "calibrated" and progress is not None:
         mixing = [spec.end * share for share in progress]
     alphas = schedules.alphas(config.alpha, epochs)
-    dead = [schedules.vanishes(config.divergence, t) and a < 1.0 for t, a in zip(mixing, alphas, strict=True)]
+    # What moves within an epoch vanishes in none: `taid` has no teacher in the very first step alone.
+    still = spec.kind != "step"
+    dead = [still and schedules.vanishes(config.divergence, t) and a < 1.0 for t, a in zip(mixing, alphas, strict=True)]
     distils = [config.divergence != "sft" and a < 1.0 and not d for a, d in zip(alphas, dead, strict=True)]
     if not any(d or a > 0.0 for d, a in zip(distils, alphas, strict=True)):
         raise NothingToLearn(

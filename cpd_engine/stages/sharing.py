@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from cpd_engine.states.digests import Digests
 from cpd_engine.states.folder import Folder, NoRoom
 from cpd_engine.states.lock import Lock
 
+# Raised when what is kept is made or scored in another way, so that nobody finds what an older engine left.
+FORMAT = 1
 _PAUSE_S = 0.2
 # How often a job that waits says so: an engine that is silent for long is taken to hang.
 _TELL_S = 30.0
@@ -130,6 +133,9 @@ def _claim(run: Run, phase: Phase, what: Shareable, parts: Callable[[Digests], M
 def _name(run: Run, what: Shareable, parts: Mapping[str, Any]) -> str:
     runtime = run.runtime
     told = {
+        "format": FORMAT,
+        # Attempts and test answers are kept with their ROUGE-L.
+        "rouge_score": version("rouge-score"),
         "what": what,
         "parts": dict(parts),
         "precision": runtime.precision,

@@ -97,3 +97,10 @@ def test_under_a_budget_every_method_takes_the_same_number_of_whole_steps(preset
     steps = [event for event in events if event.kind == "measured" and event.trained == "student"]
     assert [event.step for event in steps] == list(range(1, 24))
     assert sum(event.values["tokens"] for event in steps) == pytest.approx(planned.supervised_tokens, rel=0.1)
+
+
+def test_taid_that_moves_step_by_step_is_taught_from_its_second_step_on(tmp_path: Path) -> None:
+    events = _run(tmp_path, preset="taid", alpha=0.0, epochs=1, mixing={"kind": "step"}, subset_repeat=1)
+    kd = [event.values["kd"] for event in events if event.kind == "measured" and event.trained == "student"]
+    assert kd[0] == 0.0
+    assert min(kd[1:]) > 0.0

@@ -194,6 +194,14 @@ def test_the_paper_preset_warns_of_its_dead_last_epoch_and_the_recommended_one_h
     assert ours.warnings == ()
 
 
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_mixing_that_moves_within_an_epoch_leaves_none_without_a_teacher(epochs: int) -> None:
+    for preset in ("taid", "cpd"):
+        made = plan(config(preset=preset, alpha=0.0, epochs=epochs, mixing={"kind": "step"}), samples=100)
+        assert not any(epoch.dead for epoch in made.planned.epochs)
+        assert made.warnings == ()
+
+
 @pytest.mark.parametrize(
     "fields",
     [
