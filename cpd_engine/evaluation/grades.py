@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cpd_engine.data.records import Row
-from cpd_engine.evaluation.report import SUBJECTS
+from cpd_engine.evaluation.report import SUBJECTS, told
 from cpd_engine.evaluation.settings import metrics
 from cpd_engine.evaluation.significance import paired
 from cpd_engine.events import Comparison, Subject, SuiteReport, SuiteScore
@@ -130,13 +130,4 @@ def _gap_closed(scores: Mapping[str, Mapping[str, SuiteScore]], names: Sequence[
 
 def _compare(answers: Mapping[str, BySeed], other: Subject, metric: str, *, seed: int) -> Comparison:
     """Student minus other: rows averaged over the seeds, then paired (five seeds alone cannot fall below p = .0625)."""
-    result = paired(per_row(answers["student"], metric), per_row(answers[other], metric), seed=seed)
-    return Comparison(
-        subject=other,
-        metric=metric,
-        difference=result.difference,
-        interval=result.interval,
-        p_value=result.p_value,
-        non_zero=result.non_zero,
-        rows=result.rows,
-    )
+    return told(paired(per_row(answers["student"], metric), per_row(answers[other], metric), seed=seed), other, metric)

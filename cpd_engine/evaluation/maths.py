@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _PHRASE = re.compile(r"the\s+(?:final\s+)?answer\s+is\s*:?", re.IGNORECASE)
-# A full stop ends a sentence only before white space: that of 3.5 does not.
-_SENTENCE_END = re.compile(r"\.(?=\s|$)")
+# A full stop ends a sentence only before white space: that of 3.5 does not. After a phrase of words "18!" is said with joy; a factorial
+# belongs in a box.
+_SENTENCE_END = re.compile(r"[.!](?=\s|$)")
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+(?![\d.]))?|(?<![\w.])-?\.\d+")
-# "18 dollars" is 18, but "3 pi" is no 3.
-_WITH_UNIT = re.compile(r"(\$?\s?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?)\s+(?!pi\b|sqrt\b)[A-Za-z]{2}")
+# "18 dollars" is 18, but "3 pi" is no 3, and "5 or 6" is no answer that one could hold it to.
+_WITH_UNIT = re.compile(
+    r"(\$?\s?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?)\s+(?!(?:pi|sqrt|or|and|to|plus|minus|times)\b)[A-Za-z]{2}"
+)
 
 _PERCENT = re.compile(r"(?<!\\)%")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
-from cpd_engine.evaluation.significance import paired
+from cpd_engine.evaluation.significance import Paired, paired
 from cpd_engine.events import Comparison, Reported, Subject
 
 METRICS = ("exact_match", "rouge_l", "ce")
@@ -141,7 +141,11 @@ def _answer(scored: RowScored) -> dict[str, Any]:
 
 
 def _compare(rows: Scores, other: Subject, metric: str, *, seed: int) -> Comparison:
-    result = paired(_column(rows["student"], metric), _column(rows[other], metric), seed=seed)
+    return told(paired(_column(rows["student"], metric), _column(rows[other], metric), seed=seed), other, metric)
+
+
+def told(result: Paired, other: Subject, metric: str) -> Comparison:
+    """Student minus other in one metric, as a report tells it."""
     return Comparison(
         subject=other,
         metric=metric,
