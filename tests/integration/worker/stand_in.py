@@ -143,7 +143,10 @@ class Engine:
         self.stop.wait(float(self.asked.get("step_s", "0")))
         loss = int(self.state[:8], 16) / 2**32
         if "note" in self.asked:
-            Path(self.asked["note"]).write_text(str(self.step))
+            # Put in place whole: one who reads it meanwhile must not find it empty.
+            draft = Path(self.asked["note"] + ".draft")
+            draft.write_text(str(self.step))
+            draft.replace(self.asked["note"])
         values = {"loss": loss, "tokens": float(self.step * 10)}
         self.emit(
             Measured(

@@ -31,7 +31,7 @@ def behind(relay: Relay, fleet: Fleet) -> str:
 
 
 def noted(path: Path) -> int:
-    return int(path.read_text() or 0) if path.exists() else 0
+    return int(path.read_text()) if path.exists() else 0
 
 
 def test_an_outage_longer_than_the_lease_loses_doubles_and_reaps_nothing(fleet: Fleet, relay: Relay) -> None:
