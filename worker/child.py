@@ -1,8 +1,7 @@
 """The engine as a child process that cannot outlive its worker.
 
-It gets three pipes: stdin is the watchdog, whose end of file kills it when the worker dies, even by SIGKILL; events come as
-JSON lines on a pipe of their own; whatever it prints goes to a log of bounded size. Both ends of every pipe are close-on-exec, so
-no other child can hold the watchdog open.
+It gets three pipes: stdin is the watchdog, whose end of file kills it when the worker dies, even by SIGKILL; events come as JSON lines on
+a pipe of their own; what it prints goes to a bounded log. Every pipe is close-on-exec, so no other child can hold the watchdog open.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -159,9 +159,10 @@ class Child:
     def kill(self) -> None:
         """SIGKILL to the whole group, now. Harmless when it is gone already."""
         with self._signals:
-            # Until the leader is reaped its id, which is the group's, cannot be given to another process.
+            # Until the leader is reaped its id, which is the group's, cannot be another's. No group: it died before it led one.
             if not self._reaped:
-                os.killpg(self.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
 
     def join(self, timeout_s: float) -> int | None:
         """Wait for the end and return `returncode`."""

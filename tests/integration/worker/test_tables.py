@@ -30,6 +30,17 @@ from tests.deadline import eventually
 from tests.integration.worker.fleet import SPEC, Fleet, engine_of, gone
 
 ENGINE = (sys.executable, "-m", "cpd_engine")
+# The engine, which begins when the file named first is there: a table takes a second or two, in which nobody can be sure to kill it.
+GATED = """
+import runpy, sys, time
+from pathlib import Path
+from cpd_engine import watchdog
+watchdog.watch_stdin()
+gate = Path(sys.argv.pop(1))
+while not gate.exists():
+    time.sleep(0.01)
+runpy.run_module("cpd_engine", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture
@@ -137,6 +148,8 @@ def test_a_worker_makes_the_table_of_what_has_finished(tables: Fleet) -> None:
 
 
 def test_the_engine_and_the_worker_killed_under_a_table_leave_one_table(tables: Fleet) -> None:
+    gate = tables.folder / "gate"
+    tables.engine = (sys.executable, "-c", GATED, str(gate))
     table = compared(tables)
     worker = tables.start()
     engine = engine_of(worker)
@@ -145,6 +158,7 @@ def test_the_engine_and_the_worker_killed_under_a_table_leave_one_table(tables: 
     second = engine_of(worker)
     worker.kill()
     worker.wait()
+    gate.touch()
     tables.start()
     assert tables.wait_state(table, JobState.SUCCEEDED).attempt == 3
     assert gone(second.pid)
