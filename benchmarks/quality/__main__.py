@@ -14,8 +14,9 @@ from pathlib import Path
 
 from benchmarks.engine.conditions import conditions
 from benchmarks.quality.families import FAMILIES, Family
+from benchmarks.quality.figures import draw
 from benchmarks.quality.ledger import Ledger, Unit
-from benchmarks.quality.materials import models, rows
+from benchmarks.quality.materials import digest, models, rows
 from benchmarks.quality.methods import SHORT, SYSTEMS
 from benchmarks.quality.report import tables
 from benchmarks.quality.study import carry_out
@@ -32,6 +33,8 @@ def main() -> int:
     ledger = Ledger(arguments.records)
     if arguments.report:
         print(tables(ledger, arguments.report))
+        if arguments.figures:
+            print("\n".join(map(str, draw(ledger, arguments.report, arguments.figures))))
         return 0
     methods = arguments.methods or (SHORT if arguments.short else tuple(SYSTEMS))
     for name in arguments.families or FAMILIES:
@@ -49,13 +52,13 @@ class Study:
     """One family's runs on so many processes of one thread each."""
 
     def __init__(self, family: Family, ledger: Ledger, arguments: argparse.Namespace) -> None:
-        self._family = family
         self._ledger = ledger
         self._arguments = arguments
         self._started = time.monotonic()
         # Dolly's student is cut by rows of its own training.
         rows(arguments.work, family, family.seeds[0], arguments.dolly)
         self._models = models(arguments.work, family, arguments.smollm2)
+        self._family = replace(family, models=digest(arguments.work, self._models))
         self._commit = conditions(datetime.now(UTC)).commit
 
     def carry_out(self, methods: Sequence[str]) -> None:
@@ -94,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--families", nargs="*", choices=[*FAMILIES])
     parser.add_argument("--methods", nargs="*", choices=[*SYSTEMS])
     parser.add_argument("--report", metavar="METHOD", help="print the tables, with this method held against the others")
+    parser.add_argument("--figures", type=Path, help="with --report: draw pictures into this folder")
     parser.add_argument("--seeds", type=int, help="at most so many seeds of each family")
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--work", type=Path, default=Path("build/quality"))

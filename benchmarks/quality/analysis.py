@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,19 @@ class Standing:
     learning_rate: float
     seeds: tuple[int, ...]
     by_seed: dict[str, tuple[float, ...]]
-    gap_closed: float
+    closed: tuple[float, ...]
     tokens: float
     cpu_s: float
+
+    @property
+    def gap_closed(self) -> float:
+        """The share of the gap between untouched student and teacher, the mean over seeds."""
+        return float(np.mean(self.closed))
+
+    @property
+    def closed_half_width(self) -> float | None:
+        """Of its interval."""
+        return _half_width(self.closed)
 
     def mean(self, metric: str) -> float:
         """Over the seeds."""
@@ -43,10 +53,7 @@ class Standing:
 
     def half_width(self, metric: str) -> float | None:
         """Of the interval of the mean over seeds."""
-        values = self.by_seed[metric]
-        if len(values) < 2:
-            return None
-        return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+        return _half_width(self.by_seed[metric])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +92,15 @@ Scored = Mapping[str, Mapping[int, Record]]
 
 
 def scored(records: Iterable[Record], family: str) -> dict[str, dict[int, Record]]:
-    """The records of test scores in a family, by method and seed."""
+    """The records of test scores in a family, by method and seed.
+
+    Only those of the setup that ran last, and of a method those with the setting that ran last: no other is mixed with them.
+    """
+    own = [record for record in records if record.unit.family == family and record.unit.role == "score"]
+    latest = {record.unit.method: replace(record.unit, seed=0) for record in own}
     found: dict[str, dict[int, Record]] = defaultdict(dict)
-    for record in records:
-        if record.unit.family == family and record.unit.role == "score":
+    for record in own:
+        if record.unit.setup == own[-1].unit.setup and replace(record.unit, seed=0) == latest[record.unit.method]:
             found[record.unit.method][record.unit.seed] = record
     return dict(found)
 
@@ -104,7 +116,7 @@ def standing(of: Mapping[int, Record], family: str) -> Standing:
         learning_rate=first.learning_rate,
         seeds=tuple(sorted(of)),
         by_seed={metric: tuple(one.scores[metric] for one in records) for metric in records[0].scores},
-        gap_closed=float(np.mean([_closed(one, family) for one in records])),
+        closed=tuple(_closed(one, family) for one in records),
         tokens=float(np.mean([one.tokens for one in records])),
         cpu_s=float(np.mean([one.cpu_s for one in records])),
     )
@@ -174,6 +186,12 @@ def _resampled(
         drawn = apart[random.integers(count, size=count)]
         found[i] = drawn[:, random.integers(size, size=size)].mean()
     return found
+
+
+def _half_width(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _shared(of: Scored, method: str, other: str) -> list[int]:

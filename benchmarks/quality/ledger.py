@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One run: a method with its settings, in a family, under a seed. `role`: what it is for."""
+    """One run: a method with its settings, in a family, under a seed. `role`: what it is for; `setup`: the family's, with its models."""
 
     family: str
+    setup: str
     method: str
     role: str
     seed: int
@@ -48,7 +49,6 @@ class Record:
     steps: int
     tokens: int
     cpu_s: float
-    models: str
     commit: str
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -65,6 +66,14 @@ def models(work: Path, family: Family, smollm2: Path | None) -> tuple[str, str]:
     return teacher, student
 
 
+def digest(work: Path, names: Iterable[str]) -> str:
+    """Of the weights of the models that `models` named."""
+    found = sha256()
+    for name in names:
+        found.update((work / "models" / name / "model.safetensors").read_bytes())
+    return found.hexdigest()[:12]
+
+
 def _cut(spec: dict[str, Any], out: Path, roots: tuple[Path, ...]) -> None:
     """Run a job as far as the student that is cut from its teacher."""
     seen: list[Event] = []
@@ -101,7 +110,7 @@ def rows(work: Path, family: Family, seed: int, dolly: Path | None) -> dict[str,
 
 def _strings(family: Family, seed: int) -> dict[str, list[Row]]:
     """Rows of the project's own tasks. The stream is as long as the splits need; the teacher's seed is 0."""
-    own, shared = streams(60_000, 1000 + seed), streams(60_000, 7)
+    own, shared = streams(60_000, 1000 + seed), streams(60_000, family.test_seed)
     return {
         "train": corrupted([*islice(own["train"], family.training_rows)], family.corrupted, Random(f"{seed}/train")),
         "validation": corrupted(
@@ -112,16 +121,26 @@ def _strings(family: Family, seed: int) -> dict[str, list[Row]]:
 
 
 def _dolly(family: Family, seed: int, dolly: Path | None) -> dict[str, list[Row]]:
-    """Short rows of the given file; test rows are those at its end, the others drawn by the seed from what is before them."""
+    """Short rows of the given file, no prompt twice. Test rows are drawn once; of what is left every seed has a part of its own."""
     assert dolly is not None
-    short = [row for row in _lines(dolly) if len("".join(str(value) for value in row.values())) < _SHORT]
-    test, rest = short[-family.test_rows :], short[: -family.test_rows]
-    drawn = Random(f"{seed}/dolly").sample(rest, family.training_rows + family.validation_rows)
-    return {"train": drawn[family.validation_rows :], "validation": drawn[: family.validation_rows], "test": test}
+    by_prompt = {(row["instruction"], row["input"]): row for row in _lines(dolly) if _characters(row) < _SHORT}
+    drawn = [*by_prompt.values()]
+    Random(f"{family.test_seed}/dolly").shuffle(drawn)
+    test, rest = drawn[: family.test_rows], drawn[family.test_rows :]
+    size = family.training_rows + family.validation_rows
+    at = size * (*family.tuning_seeds, *family.seeds).index(seed)
+    own = rest[at : at + size]
+    if len(own) < size:
+        raise ValueError(f"{dolly} has too few short rows for seed {seed}: {len(drawn)} in all")
+    return {"train": own[family.validation_rows :], "validation": own[: family.validation_rows], "test": test}
 
 
-# Characters of a row: about what 128 tokens with the chat template hold.
-_SHORT = 360
+# Characters of a row: some 80 tokens with the chat template at the most.
+_SHORT = 240
+
+
+def _characters(row: Row) -> int:
+    return len(row["instruction"]) + len(row["input"]) + len(row["output"])
 
 
 def _lines(path: Path) -> Iterator[Row]:

@@ -20,15 +20,19 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "srkl_pocl": {"preset": "srkl_pocl", **_STAGED},
     "tvd_pocl": {"preset": "tvd_pocl", **_STAGED},
     "dakd": {"preset": "dakd"},
+    "gkd": {"preset": "gkd"},
+    "cpd_on_policy": {"preset": "cpd_on_policy"},
     "paper": {"preset": "paper"},
     "cpd": {"preset": "cpd"},
 }
+_TAUGHT = {"difficulty": "teacher_ce", "curriculum": "calibrated_affine", "min_fraction": 0.5}
+# What may become the recommended preset.
+SYSTEMS["taught"] = {"preset": "kld", **_TAUGHT}
 # Without a temperature to choose.
 UNTEMPERED = frozenset({"sft"})
 # Those that the short form runs.
-SHORT = ("sft", "kld", "srkl", "srkl_pocl", "paper", "cpd")
+SHORT = ("kld", "srkl", "srkl_pocl", "taught", "abkd", "sft", "paper", "cpd")
 
-_TAUGHT = {"difficulty": "teacher_ce", "curriculum": "calibrated_affine", "min_fraction": 0.5}
 _KLD = {"preset": "kld"}
 # One change each to `kld`, at the temperature and learning rate chosen for that: which part of CPD does what.
 ABLATIONS: dict[str, dict[str, Any]] = {

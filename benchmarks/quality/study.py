@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.quality.families import TUNING_SEEDS, Family
+from benchmarks.quality.families import Family
 from benchmarks.quality.ledger import Ledger, Unit
 from benchmarks.quality.methods import ABLATIONS, SYSTEMS, UNTEMPERED
 from cpd_engine.evaluation.report import LOWER_IS_BETTER
@@ -31,7 +31,7 @@ def temperatures(family: Family, method: str) -> list[Unit]:
     return [
         _unit(family, method, "tune", seed, Setting(tau_1=first, tau_n=last, learning_rate=family.base_rate))
         for first, last in taus
-        for seed in TUNING_SEEDS
+        for seed in family.tuning_seeds
     ]
 
 
@@ -40,7 +40,7 @@ def rates(family: Family, method: str, tau_1: float, tau_n: float) -> list[Unit]
     return [
         _unit(family, method, "tune", seed, Setting(tau_1=tau_1, tau_n=tau_n, learning_rate=rate))
         for rate in family.learning_rates
-        for seed in TUNING_SEEDS
+        for seed in family.tuning_seeds
     ]
 
 
@@ -104,6 +104,7 @@ def _unit(
 ) -> Unit:
     return Unit(
         family=family.name,
+        setup=family.setup,
         method=method,
         role=role,
         seed=seed,

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ from cpd_engine.config import RunConfig
 from cpd_engine.data.batches import pack, parts
 from cpd_engine.data.store import Samples
 from cpd_engine.divergences import divergence
-from cpd_engine.evaluation.report import LOWER_IS_BETTER, metrics_of
+from cpd_engine.evaluation.report import LOWER_IS_BETTER
 from cpd_engine.events import Evaluated, Event, Measured, Planned
 from cpd_engine.inputs import Inputs
 from cpd_engine.models.load import load
+from cpd_engine.presets import PRESETS
 from cpd_engine.stages.recalling import FILE, read_answers
 
 # Tokens that go through both models together.
@@ -63,6 +63,8 @@ def spec_of(unit: Unit, family: Family, place: Place) -> RunConfig:
     spec = _merged(_merged(_merged(family.spec, spec), tempered), unit.change)
     if spec.get("alpha") == "as heavy":
         spec["alpha"] = heavy_alpha(0.3, unit.tau_n)
+    if (own := PRESETS[spec["preset"]].get("policy")) is not None:
+        spec["policy"] = _merged({**own, **spec["evaluation"]["generation"]}, spec.get("policy", {}))
     return RunConfig.model_validate_json(json.dumps(spec))
 
 
@@ -75,33 +77,31 @@ def execute(unit: Unit, family: Family, place: Place) -> Record:
     inputs = Inputs(model_roots=(place.work / "models",), state_cache=place.work / "states")
     pipeline.run(config, inputs=inputs, out=out, emit=events.append, should_stop=lambda: False, probes=False)
     cpu_s = time.process_time() - started
-    scored = unit.role == "score"
-    answers = {who: read_answers(out / "evaluation" / who / FILE) for who in ("student", "teacher", "untouched")}
-    rows, anchors = _columns(answers["student"]), {w: metrics_of(a) for w, a in answers.items() if w != "student"}
+    scored, models = unit.role == "score", place.work / "models"
+    rows = {who: _columns(read_answers(out / "evaluation" / who / FILE)) for who in ("student", "teacher", "untouched")}
     if scored:
-        test, teacher = Samples(out / "encoded" / "test.arrow"), place.work / "models" / place.teacher
-        rows["kl"], tokens_N = distances(test, teacher, out / "export")
-        anchors["untouched"]["kl"] = _mean(*distances(test, teacher, place.work / "models" / place.student))
-        anchors["teacher"]["kl"] = 0.0
-    scores = metrics_of(answers["student"]) | ({"kl": _mean(rows["kl"], tokens_N)} if scored else {})
+        test, teacher = Samples(out / "encoded" / "test.arrow"), models / place.teacher
+        rows["student"]["kl"] = distances(test, teacher, out / "export")
+        rows["untouched"]["kl"] = distances(test, teacher, models / place.student)
+        rows["teacher"]["kl"] = np.zeros(len(test))
+    scores = {who: _means(columns) for who, columns in rows.items()} if scored else {}
     shutil.rmtree(out)
     return Record(
         unit=unit,
-        scores={metric: round(value, 5) for metric, value in scores.items()} if scored else {},
+        scores=scores.pop("student", {}),
         validation=round(_best(events, family.metric), 5),
-        rows={family.metric: packed(rows[family.metric])} if scored else {},
-        anchors={who: {m: round(v, 5) for m, v in found.items()} for who, found in anchors.items()} if scored else {},
+        rows={family.metric: packed(rows["student"][family.metric])} if scored else {},
+        anchors=scores,
         steps=next(event.total_iterations for event in events if isinstance(event, Planned)),
         tokens=round(sum(event.values["tokens"] for event in events if isinstance(event, Measured))),
         cpu_s=round(cpu_s, 1),
-        models=_digest(place.work / "models" / place.teacher, place.work / "models" / place.student),
         commit=place.commit,
     )
 
 
 @torch.no_grad()
-def distances(samples: Samples, teacher: Path, student: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """KL(teacher ‖ student) at τ = 1 in nats, summed over each sample's supervised tokens and divided by them [N], and their number."""
+def distances(samples: Samples, teacher: Path, student: Path) -> NDArray[np.float64]:
+    """KL(teacher ‖ student) at τ = 1 in nats, the mean over each sample's supervised tokens [N]."""
     models = [load(path, dtype=torch.float32) for path in (teacher, student)]
     for model in models:
         model.model.eval()
@@ -113,7 +113,7 @@ def distances(samples: Samples, teacher: Path, student: Path) -> tuple[NDArray[n
         at = np.cumsum(batch.supervised)[:-1]
         sums[part] = [one.sum() for one in np.split(kl_N, at)]
         counts[part] = batch.supervised
-    return sums / counts, counts
+    return sums / counts
 
 
 def _columns(answers: list[RowScore]) -> dict[str, NDArray[np.float64]]:
@@ -124,8 +124,12 @@ def _columns(answers: list[RowScore]) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    return float((values * weights).sum() / weights.sum())
+def _means(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Over the rows, each weighing alike, as in the differences between methods; what is right or similar in percent."""
+    return {
+        metric: round(float(values.mean()) * (1.0 if metric in LOWER_IS_BETTER or metric == "kl" else 100.0), 5)
+        for metric, values in columns.items()
+    }
 
 
 def _best(events: list[Event], metric: str) -> float:
@@ -135,13 +139,6 @@ def _best(events: list[Event], metric: str) -> float:
         if isinstance(event, Evaluated) and event.split == "validation" and event.subject == "student"
     ]
     return min(values) if metric in LOWER_IS_BETTER else max(values)
-
-
-def _digest(*folders: Path) -> str:
-    digest = sha256()
-    for folder in folders:
-        digest.update((folder / "model.safetensors").read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

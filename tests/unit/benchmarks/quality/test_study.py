@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.analysis import difference, overall, scored, standing
-from benchmarks.quality.families import FAMILIES, TUNING_SEEDS, Family
+from benchmarks.quality.families import FAMILIES, Family
+from benchmarks.quality.figures import draw
 from benchmarks.quality.ledger import Ledger, Record, Unit, packed, unpacked
-from benchmarks.quality.materials import corrupted
-from benchmarks.quality.methods import ABLATIONS, SYSTEMS, heavy_alpha
+from benchmarks.quality.materials import corrupted, rows
+from benchmarks.quality.methods import ABLATIONS, SYSTEMS, UNTEMPERED, heavy_alpha
 from benchmarks.quality.report import tables
 from benchmarks.quality.study import Setting, ablations, carry_out, chosen, rates, scores, temperatures
 from benchmarks.quality.unit import Place, spec_of
@@ -33,7 +35,6 @@ def _record(unit: Unit, *, right: Sequence[float] = (1.0, 0.0), validation: floa
         steps=800,
         tokens=1000,
         cpu_s=1.0,
-        models="m",
         commit="c",
     )
 
@@ -50,10 +51,10 @@ def _runner(ledger: Ledger, made: list[Unit], value: Callable[[Unit], float]) ->
 
 def test_each_method_is_scored_at_the_temperature_and_rate_that_validation_chose(tmp_path: Path) -> None:
     ledger, made = Ledger(tmp_path / "r.jsonl"), list[Unit]()
-    best = {"kld": (4.0, 4.0, 2e-3), "srkl": (1.0, 2.0, 1e-3), "sft": (0.0, 0.0, 5e-4)}
+    best = {"kld": (4.0, 4.0, 1e-3), "srkl": (1.0, 2.0, 5e-4), "sft": (0.0, 0.0, 2.5e-4)}
 
     def value(unit: Unit) -> float:
-        tau_1, tau_n, rate = best.get(unit.method, (1.0, 1.0, 1e-3))
+        tau_1, tau_n, rate = best.get(unit.method, (1.0, 1.0, 5e-4))
         return 10.0 * ((unit.tau_1, unit.tau_n) == (tau_1, tau_n)) + (unit.learning_rate == rate)
 
     carry_out(TASKS, ("sft", "kld", "srkl"), ledger, _runner(ledger, made, value), ablate=True)
@@ -61,10 +62,10 @@ def test_each_method_is_scored_at_the_temperature_and_rate_that_validation_chose
         found = [unit for unit in made if unit.method == method and unit.role == "score"]
         assert [unit.seed for unit in found] == list(TASKS.seeds)
         assert {(unit.tau_1, unit.tau_n, unit.learning_rate) for unit in found} == {(tau_1, tau_n, rate)}
-        assert not {unit.seed for unit in found} & set(TUNING_SEEDS)
+        assert not {unit.seed for unit in found} & set(TASKS.tuning_seeds)
     variants = [unit for unit in made if unit.method in ABLATIONS]
     assert len(variants) == len(ABLATIONS) * len(TASKS.seeds)
-    assert {(unit.tau_1, unit.learning_rate) for unit in variants} == {(4.0, 2e-3)}
+    assert {(unit.tau_1, unit.learning_rate) for unit in variants} == {(4.0, 1e-3)}
 
 
 def test_a_study_that_was_cut_off_runs_only_what_is_missing(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_nothing_is_chosen_while_a_run_is_missing(tmp_path: Path) -> None:
     ledger.add(_record(units[0], validation=99.0))
     for unit in rates(TASKS, "kld", units[0].tau_1, units[0].tau_n):
         ledger.add(_record(unit, validation=99.0 + unit.learning_rate))
-    assert chosen(TASKS, "kld", ledger) == Setting(tau_1=1.0, tau_n=1.0, learning_rate=2e-3)
+    assert chosen(TASKS, "kld", ledger) == Setting(tau_1=1.0, tau_n=1.0, learning_rate=1e-3)
 
 
 def test_where_less_is_better_the_smallest_validation_is_chosen(tmp_path: Path) -> None:
@@ -98,6 +99,61 @@ def test_where_less_is_better_the_smallest_validation_is_chosen(tmp_path: Path) 
     for unit in rates(dolly, "kld", 2.0, 2.0):
         ledger.add(_record(unit, validation=unit.learning_rate))
     assert chosen(dolly, "kld", ledger) == Setting(tau_1=2.0, tau_n=2.0, learning_rate=1.5e-4)
+
+
+def test_no_two_families_and_no_choice_and_score_share_a_draw_of_rows() -> None:
+    seeds = [seed for family in FAMILIES.values() for seed in (*family.tuning_seeds, *family.seeds)]
+    assert len(seeds) == len(set(seeds))
+    assert len({family.test_seed for family in FAMILIES.values()}) == len(FAMILIES)
+
+
+def test_runs_with_another_teacher_or_of_another_family_are_made_again(tmp_path: Path) -> None:
+    ledger, made = Ledger(tmp_path / "r.jsonl"), list[Unit]()
+    grown = replace(TASKS, seeds=(*TASKS.seeds, 99), learning_rates=(*TASKS.learning_rates, 2e-3))
+    for family, missing in ((TASKS, True), (grown, True), (replace(TASKS, models="other"), True), (TASKS, False)):
+        before = len(made)
+        carry_out(family, ("kld",), ledger, _runner(ledger, made, lambda unit: unit.tau_1), ablate=False)
+        assert (len(made) > before) is missing
+    # A longer grid and more seeds add runs, another teacher starts again.
+    of = [unit.setup for unit in made]
+    assert len(set(of)) == 2
+    assert of.count(replace(TASKS, models="other").setup) == len(temperatures(TASKS, "kld")) + len(TASKS.seeds) + 4
+    assert replace(TASKS, steps=1).setup != TASKS.setup
+
+
+def test_scores_of_another_setup_or_setting_are_not_mixed(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "r.jsonl")
+    old, new = (Setting(tau_1=tau, tau_n=tau, learning_rate=1e-3) for tau in (1.0, 2.0))
+    for unit in (*scores(replace(TASKS, models="other"), "sft", new), *scores(TASKS, "kld", old)):
+        ledger.add(_record(unit))
+    for unit in scores(TASKS, "kld", new)[:2]:
+        ledger.add(_record(unit))
+    found = scored(ledger.records.values(), "tasks")
+    assert {method: sorted(of) for method, of in found.items()} == {"kld": list(TASKS.seeds[:2])}
+    assert {record.unit.tau_1 for record in found["kld"].values()} == {2.0}
+
+
+def test_every_seed_has_rows_of_dolly_that_no_other_has(tmp_path: Path) -> None:
+    dolly = replace(FAMILIES["dolly"], training_rows=20, validation_rows=5, test_rows=10)
+    lines = [{"instruction": f"Say {i % 190}", "input": "", "output": f"{i}"} for i in range(200)]
+    lines.append({"instruction": "long", "input": "", "output": "x" * 1000})
+    file = tmp_path / "dolly.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    seen: list[str] = []
+    tests = set()
+    for seed in (*dolly.tuning_seeds, *dolly.seeds):
+        files = rows(tmp_path / "work", dolly, seed, file)
+        text = {split: path.read_text("utf-8") for split, path in files.items()}
+        tests.add(text["test"])
+        seen += [
+            json.loads(line)["instruction"] for split in ("train", "validation") for line in text[split].splitlines()
+        ]
+    assert len(tests) == 1
+    seen += [json.loads(line)["instruction"] for line in tests.pop().splitlines()]
+    assert len(seen) == len(set(seen)) == 4 * 25 + 10
+    assert "long" not in seen
+    with pytest.raises(ValueError, match="too few short rows"):
+        rows(tmp_path / "more", replace(dolly, training_rows=60), dolly.seeds[-1], file)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
@@ -117,7 +173,7 @@ def test_every_method_is_a_job_of_the_same_steps_validated_equally_often(family:
         if unit.method == "temperature 1, KD as heavy":
             assert config.tau_1 == 1.0
             assert config.alpha == pytest.approx(0.3 / (0.3 + 16 * 0.7))
-        elif unit.method != "sft":
+        elif unit.method not in UNTEMPERED:
             assert (config.tau_1, config.tau_n) == (2.0, 4.0)
 
 
@@ -206,6 +262,11 @@ def test_the_tables_name_every_method_its_settings_and_what_chance_leaves_of_a_d
     last = told.split("### Over all families")[1]
     assert "| `srkl` | +10" in last or "| `srkl` | +9" in last or "| `srkl` | +11" in last
     assert "| `kld` |" not in last
+    drawn = draw(ledger, "kld", tmp_path / "figures")
+    assert [path.name for path in drawn] == ["methods.png", "ablations.png"]
+    before = [path.read_bytes() for path in drawn]
+    assert all(image.startswith(b"\x89PNG") for image in before)
+    assert [path.read_bytes() for path in draw(ledger, "kld", tmp_path / "figures")] == before
 
 
 def test_the_tables_of_a_study_that_has_just_begun_say_so(tmp_path: Path) -> None:
