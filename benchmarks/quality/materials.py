@@ -59,7 +59,7 @@ def models(work: Path, family: Family, smollm2: Path | None) -> tuple[str, str]:
             _keep(run / "teacher", work / "models" / teacher)
         else:
             assert smollm2 is not None
-            rows = {"dataset": {"train": str(work / "rows" / family.name / "1" / "train.jsonl")}}
+            rows = {"dataset": {"train": str(work / "rows" / family.name / str(family.seeds[0]) / "train.jsonl")}}
             _cut(_SMOLLM2 | rows, run, (smollm2.parent,))
             _keep(smollm2, work / "models" / teacher)
         _keep(run / "base-student", work / "models" / student)
