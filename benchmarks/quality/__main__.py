@@ -16,7 +16,7 @@ from benchmarks.engine.conditions import conditions
 from benchmarks.quality.families import FAMILIES, Family
 from benchmarks.quality.figures import draw
 from benchmarks.quality.ledger import Ledger, Unit
-from benchmarks.quality.materials import digest, models, rows
+from benchmarks.quality.materials import digest, models, rows, teach
 from benchmarks.quality.methods import SHORT, SYSTEMS
 from benchmarks.quality.report import tables
 from benchmarks.quality.study import carry_out
@@ -30,6 +30,9 @@ def main() -> int:
     """Carry out what is missing of the asked part of the study."""
     arguments = _parser().parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.teach:
+        print(teach(arguments.work))
+        return 0
     ledger = Ledger(arguments.records)
     if arguments.report:
         print(tables(ledger, arguments.report))
@@ -94,6 +97,9 @@ class Study:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--short", action="store_true", help="the main methods only, and no ablations")
+    parser.add_argument(
+        "--teach", action="store_true", help="train the teacher of the string tasks anew, beside the one that is kept"
+    )
     parser.add_argument("--families", nargs="*", choices=[*FAMILIES])
     parser.add_argument("--methods", nargs="*", choices=[*SYSTEMS])
     parser.add_argument("--report", metavar="METHOD", help="print the tables, with this method held against the others")

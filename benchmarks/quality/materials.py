@@ -22,48 +22,50 @@ from cpd_engine.events import Checkpointed, Event
 from cpd_engine.inputs import Inputs
 
 Row = dict[str, str]
+_GIVEN: dict[str, Any] = {
+    "template": "chat",
+    "max_length": 128,
+    "threads": 2,
+    "evaluation": {"validation_rows": 0, "test_rows": 1},
+    "checkpoints": {"every_steps": 2000, "keep": 1},
+}
 # The teacher of the string tasks has seen far more of them than a student will.
 _TEACHER: dict[str, Any] = {
     "teacher": {"tiny": "llama", "layers": 4, "hidden": 128, "heads": 4, "vocabulary": 512},
     "student": {"from": "teacher", "drop_layers": 2},
     "dataset": {"synthetic": {"rows": 48_000, "seed": 0}},
-    "template": "chat",
-    "max_length": 128,
-    "threads": 2,
     "teacher_sft": {
         "epochs": 4,
         "optimizer": {"learning_rate": 2.0e-3, "batch_size": 16, "weight_decay": 0.05, "beta_2": 0.98},
     },
-    "evaluation": {"validation_rows": 0, "test_rows": 1},
-    "checkpoints": {"every_steps": 2000, "keep": 1},
 }
-_SMOLLM2: dict[str, Any] = {
-    "teacher": {"local": "smollm2-135m-instruct"},
-    "student": {"from": "teacher", "drop_layers": 18},
-    "template": "chat",
-    "max_length": 128,
-    "threads": 2,
-    "precision": "fp32",
-    "evaluation": {"validation_rows": 0, "test_rows": 1},
+# What `teach` made, kept beside the records: trained on another machine it would be another teacher, and no record would count.
+TEACHER = Path(__file__).parent / "teacher"
+_STUDENTS: dict[str, dict[str, Any]] = {
+    "tasks": {"student": {"from": "teacher", "drop_layers": 2}, "dataset": _TEACHER["dataset"]},
+    "smollm2": {"student": {"from": "teacher", "drop_layers": 18}, "precision": "fp32"},
 }
 
 
 def models(work: Path, family: Family, smollm2: Path | None) -> tuple[str, str]:
-    """Names of the family's teacher and student under work/models, which are made where they are not there."""
+    """Names of the family's teacher and student under work/models, which are put there where they are not."""
     kind = "smollm2" if family.name == "dolly" else "tasks"
     teacher, student = f"{kind}-teacher", f"{kind}-student"
     if not (work / "models" / student).exists():
-        run = work / "making" / kind
-        if kind == "tasks":
-            _cut(_TEACHER, run, ())
-            _keep(run / "teacher", work / "models" / teacher)
-        else:
-            assert smollm2 is not None
-            rows = {"dataset": {"train": str(work / "rows" / family.name / str(family.seeds[0]) / "train.jsonl")}}
-            _cut(_SMOLLM2 | rows, run, (smollm2.parent,))
-            _keep(smollm2, work / "models" / teacher)
-        _keep(run / "base-student", work / "models" / student)
+        given = TEACHER if kind == "tasks" else smollm2
+        assert given is not None
+        _keep(given, work / "models" / teacher)
+        rows = {"dataset": {"train": str(work / "rows" / family.name / str(family.seeds[0]) / "train.jsonl")}}
+        spec = _GIVEN | rows | _STUDENTS[kind] | {"teacher": {"local": teacher}}
+        _cut(spec, work / "making" / kind, (work / "models",))
+        _keep(work / "making" / kind / "base-student", work / "models" / student)
     return teacher, student
+
+
+def teach(work: Path) -> Path:
+    """Train the teacher of the string tasks as `TEACHER` was: the folder that it is in. Goes on where it was cut off."""
+    _cut(_GIVEN | _TEACHER, work / "teaching", ())
+    return work / "teaching" / "teacher"
 
 
 def digest(work: Path, names: Iterable[str]) -> str:
