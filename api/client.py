@@ -41,6 +41,7 @@ from cpd_engine.config import RunConfig
 
 Spec = RunConfig | Mapping[str, Any]
 Format = Literal["merged", "adapter"]
+_MEDIA_TYPES = {".json": "application/json", ".csv": "text/csv", ".tsv": "text/csv"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +95,9 @@ class Client:
     def upload_dataset(
         self, path: Path, name: str | None = None, *, on_bytes: transfer.OnBytes | None = None
     ) -> Dataset:
-        """Upload a JSONL file of rows; the service checks the checksum and every row before it answers."""
+        """Upload a file of rows: JSON lines, a JSON array (.json) or CSV; the service checks checksum and rows before it answers."""
         headers = {
-            "Content-Type": "application/jsonl",
+            "Content-Type": _MEDIA_TYPES.get(path.suffix, "application/jsonl"),
             "Content-Length": str(path.stat().st_size),
             "X-Checksum-SHA256": transfer.sha256_of(path),
         }

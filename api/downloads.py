@@ -91,12 +91,13 @@ def _resolve(first: int | None, last: int | None, size: int) -> tuple[int, int]:
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def declared_bytes(media_type: str) -> dict[int | str, dict[str, Any]]:
+def declared_bytes(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route that answers with `send`, without its errors."""
     etag = {"ETag": {"description": "sha256 of the bytes, in quotes.", "schema": {"type": "string"}}}
     part = {"Content-Range": {"schema": {"type": "string"}}}
+    content = dict.fromkeys(media_types, _BINARY)
     return {
-        200: {"description": "The bytes.", "content": {media_type: _BINARY}, "headers": etag},
-        206: {"description": "The range asked for.", "content": {media_type: _BINARY}, "headers": etag | part},
+        200: {"description": "The bytes.", "content": content, "headers": etag},
+        206: {"description": "The range asked for.", "content": content, "headers": etag | part},
         304: {"description": "The client has these bytes.", "headers": etag},
     }

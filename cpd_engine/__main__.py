@@ -1,4 +1,4 @@
-"""`python -m cpd_engine`: run, estimate, evaluate, table, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, evaluate, table, check, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
 
 Exit codes of the first four: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
 """
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _table(arguments)
     try:
         match arguments.command:
+            case "check":
+                _check(arguments)
             case "plan":
                 _plan(arguments)
             case "synthesize":
@@ -219,6 +221,15 @@ def _event_stream(descriptor: int | None) -> TextIOWrapper:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from cpd_engine.data.tokens import check_tokens
+
+    answer = _event_stream(None)
+    given = {name: getattr(arguments, name) for name in ("teacher", "student", "template", "max_length", "show")}
+    answer.write(json.dumps(asdict(check_tokens(arguments.files, **given)), allow_nan=False) + "\n")
+    answer.flush()
 
 
 def _plan(arguments: argparse.Namespace) -> None:

@@ -33,11 +33,25 @@ def parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--out", type=Path, required=True)
 
+    _check_arguments(
+        commands.add_parser("check", help="print rows of files as token lengths and rendered text, as JSON")
+    )
     convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
     convert.add_argument("file", type=Path)
     convert.add_argument("--out", type=Path, required=True)
     _evaluate_arguments(commands.add_parser("evaluate", help="score a model directory on suites, without training"))
     return whole
+
+
+def _check_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="rows: .jsonl, .json, .csv or .parquet")
+    for model in ("teacher", "student"):
+        command.add_argument(
+            f"--{model}", type=Path, metavar="DIR", help="folder of its tokenizer, or tokenizer.json in it"
+        )
+    command.add_argument("--template", choices=("paper", "chat"), default="paper")
+    command.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens a sample, as in a job")
+    command.add_argument("--show", type=int, default=0, metavar="N", help="rows to print as the models will see them")
 
 
 def _evaluate_arguments(command: argparse.ArgumentParser) -> None:

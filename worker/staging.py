@@ -86,7 +86,8 @@ def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, setti
     rows = writes.commit(lambda session: _datasets(session, claim.tenant_id, config))
     datasets = {}
     for row in rows:
-        datasets[row.id] = scratch.datasets / f"{row.id}.jsonl"
+        # The suffix says to the engine how the file is read, as it did when it was uploaded.
+        datasets[row.id] = scratch.datasets / f"{row.id}{PurePosixPath(row.storage_key).suffix or '.jsonl'}"
         if not fetch_verified(store, row.storage_key, datasets[row.id], row.sha256):
             raise StagingFailed(
                 "invalid_dataset", f"The stored file of data set {row.id} is missing or damaged; upload it again."

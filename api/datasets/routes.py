@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import anyio
@@ -32,12 +33,16 @@ from api.problems import declared
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
-MEDIA_TYPES = (
-    "application/jsonl",
-    "application/x-ndjson",
-    "application/json-lines",
-    "application/octet-stream",
-)
+# What may be uploaded, and the suffix by which it is read from then on.
+MEDIA_TYPES = {
+    "application/jsonl": ".jsonl",
+    "application/x-ndjson": ".jsonl",
+    "application/json-lines": ".jsonl",
+    "application/octet-stream": ".jsonl",
+    "application/json": ".json",
+    "text/csv": ".csv",
+}
+CONTENT_TYPES = {".jsonl": "application/jsonl", ".json": "application/json", ".csv": "text/csv"}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -81,9 +86,13 @@ async def upload_dataset(
     max_bad_row_fraction: BadFraction = 0.01,
     x_checksum_sha256: Sha256 = None,
 ) -> DatasetView:
-    """Upload rows as JSON lines: {"instruction", "input", "output"}, {"prompt", "completion"} or {"messages"}."""
-    if media_type(request) not in MEDIA_TYPES:
-        raise UnsupportedMediaType(f"Send JSON lines, with content-type {MEDIA_TYPES[0]}.")
+    """Upload rows as JSON lines, as a JSON array or as CSV.
+
+    A row is {"instruction", "input", "output"}, {"prompt", "completion"}, {"messages"} or ShareGPT's {"conversations"}.
+    """
+    suffix = MEDIA_TYPES.get(media_type(request))
+    if suffix is None:
+        raise UnsupportedMediaType("Send JSON lines (application/jsonl), a JSON array (application/json) or text/csv.")
     settings = known.settings
     limits = Limits(
         size_bytes=settings.upload_max_bytes, total_s=settings.upload_timeout_s, idle_s=settings.body_timeout_s
@@ -94,7 +103,7 @@ async def upload_dataset(
         sha256=x_checksum_sha256.lower() if x_checksum_sha256 else None,
         max_bad_row_fraction=max_bad_row_fraction,
     )
-    async with received(request, settings.scratch_dir / "uploads", limits) as file:
+    async with received(request, settings.scratch_dir / "uploads", limits, suffix=suffix) as file:
         register = partial(service.register, known.make, known.store, settings, upload, file)
         dataset = await anyio.to_thread.run_sync(register)
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
@@ -125,7 +134,7 @@ def delete_dataset(who: Writer, known: Known, dataset_id: DatasetId) -> None:
 @router.get(
     "/{dataset_id}/content",
     response_class=Response,
-    responses={**declared_bytes("application/jsonl"), **declared(NotFound, RangeNotSatisfiable)},
+    responses={**declared_bytes(*CONTENT_TYPES.values()), **declared(NotFound, RangeNotSatisfiable)},
 )
 def download_dataset(request: Request, who: Reader, known: Known, dataset_id: DatasetId) -> Response:
     """The bytes as they were uploaded."""
@@ -135,7 +144,7 @@ def download_dataset(request: Request, who: Reader, known: Known, dataset_id: Da
             size_bytes=row.size_bytes,
             sha256=row.sha256,
             filename=row.name,
-            media_type="application/jsonl",
+            media_type=CONTENT_TYPES.get(PurePath(row.storage_key).suffix, "application/jsonl"),
             read=partial(known.store.read, row.storage_key),
         )
         return send(request, content)

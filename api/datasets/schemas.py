@@ -7,6 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from cpd_engine.data.doctor import Found
+from cpd_engine.data.lengths import Lengths
+
 
 class Frozen(BaseModel):
     """Base of the answers."""
@@ -15,7 +18,10 @@ class Frozen(BaseModel):
 
 
 class BadRowView(Frozen):
-    """A line that cannot be used. `reason` is "code: text" with a stable code; line and column count from 1."""
+    """A line that cannot be used. `reason` is "code: text" with a stable code; line and column count from 1.
+
+    In CSV the column is the table's.
+    """
 
     line: int
     column: int | None
@@ -30,12 +36,27 @@ class Characters(Frozen):
     response: int
 
 
+class TextLengths(Frozen):
+    """How long the usable rows' prompts and responses are, in characters."""
+
+    prompt: Lengths
+    response: Lengths
+
+
 class Report(Frozen):
-    """The first bad rows; `truncated` where there are more."""
+    """The first bad rows, `truncated` where there are more; and what else a person should look at.
+
+    `duplicates` say what an earlier row says; `conflicting` ask what an earlier row asks and answer otherwise. Both were looked for
+    among the first `compared` usable rows. Data sets of older versions lack these and `lengths`.
+    """
 
     bad_rows: list[BadRowView]
     truncated: bool
     characters: Characters
+    lengths: TextLengths | None = None
+    duplicates: Found | None = None
+    conflicting: Found | None = None
+    compared: int | None = None
 
 
 class DatasetView(Frozen):

@@ -44,7 +44,7 @@ def register(
         raise ChecksumMismatch
     inspected = inspect(received.path, max_bad_fraction=upload.max_bad_row_fraction)
     dataset_id = f"ds_{uuid.uuid4().hex}"
-    key = f"datasets/{dataset_id}/data.jsonl"
+    key = f"datasets/{dataset_id}/data{received.path.suffix}"
     try:
         store.put(key, received.path)
         with db.transaction(make) as session:

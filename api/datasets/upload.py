@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.bodies import declared_length
 from api.core.errors import BodyTimeout, InsufficientStorage, InvalidDataset, UploadTooLarge
-from api.datasets.schemas import BadRowView, Characters, Report
-from cpd_engine.data.records import BadRow, Row, detect_format, read_lines, read_rows
+from api.datasets.schemas import BadRowView, Characters, Report, TextLengths
+from cpd_engine.data.doctor import Diagnosis, Examination
+from cpd_engine.data.readers import lines_of
+from cpd_engine.errors import DatasetInvalid
 
 _PIECE = 1 << 20
-SHOWN = 20
+# Of an upload so many rows are compared with each other, which takes about 40 MB while it is read.
+COMPARED = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +44,15 @@ class Limits:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Received]:
-    """The request's body as a file under `folder`. Whatever happens, nothing stays there.
+async def received(request: Request, folder: Path, limits: Limits, *, suffix: str) -> AsyncIterator[Received]:
+    """The request's body as a file under `folder`, whose suffix says how it is read. Whatever happens, nothing stays there.
 
     Raises UploadTooLarge, BodyTimeout and InsufficientStorage.
     """
     if (declared_length(request) or 0) > limits.size_bytes:
         raise _too_large(limits)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{uuid4().hex}.upload"
+    path = folder / f"{uuid4().hex}{suffix}"
     try:
         with anyio.fail_after(limits.total_s):
             size_bytes, digest = await _write(request, path, limits)
@@ -111,47 +113,38 @@ class Inspected:
 
 def inspect(path: Path, *, max_bad_fraction: float) -> Inspected:
     """Read every line as the engine will. Raises InvalidDataset where no row or too few rows can be used."""
-    rows, bad, prompt, response, kind = 0, 0, 0, 0, "unknown"
-    shown: list[BadRow] = []
-    with path.open("rb") as file:
-        lines = _Remembering(read_lines(file))
-        for row in read_rows(lines):
-            if isinstance(row, BadRow):
-                bad += 1
-                shown += [row] if len(shown) < SHOWN else []
-                continue
-            kind = kind if rows else detect_format(json.loads(lines.last.decode("utf-8-sig")))
-            rows, prompt, response = rows + 1, prompt + _asked(row), response + len(row.response)
-    if rows == 0 or bad > max_bad_fraction * (rows + bad):
-        raise InvalidDataset(_refusal(rows, bad, max_bad_fraction, shown))
+    examination = Examination(compared=COMPARED)
+    try:
+        examination.look(lines_of([path]))
+    except DatasetInvalid as error:
+        raise InvalidDataset(str(error).replace(path.name, "the upload")) from error
+    seen = examination.diagnosis()
+    if seen.rows == 0 or seen.bad_fraction > max_bad_fraction:
+        raise InvalidDataset(_refusal(seen, max_bad_fraction))
+    return Inspected(format=seen.format, rows=seen.rows, bad_rows=seen.bad_rows, report=_report(seen))
+
+
+def _report(seen: Diagnosis) -> Report:
     views = [
-        BadRowView(line=row.line, column=row.column, reason=row.reason, suggestion=row.suggestion) for row in shown
+        BadRowView(line=row.line, column=row.column, reason=row.reason, suggestion=row.suggestion)
+        for row in seen.first_bad
     ]
-    report = Report(bad_rows=views, truncated=bad > len(shown), characters=Characters(prompt=prompt, response=response))
-    return Inspected(format=kind, rows=rows, bad_rows=bad, report=report)
+    return Report(
+        bad_rows=views,
+        truncated=seen.bad_rows > len(views),
+        characters=Characters(prompt=seen.prompt.total, response=seen.response.total),
+        lengths=TextLengths(prompt=seen.prompt, response=seen.response),
+        duplicates=seen.duplicates,
+        conflicting=seen.conflicting,
+        compared=seen.compared,
+    )
 
 
-class _Remembering:
-    """Lines, the last of which can be looked at again."""
-
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
-        self.last = b""
-
-    def __iter__(self) -> Iterator[bytes]:
-        for line in self._lines:
-            self.last = line
-            yield line
-
-
-def _asked(row: Row) -> int:
-    return len(row.instruction) + len(row.input)
-
-
-def _refusal(rows: int, bad: int, allowed: float, shown: list[BadRow]) -> str:
-    if rows + bad == 0:
+def _refusal(seen: Diagnosis, allowed: float) -> str:
+    rows = seen.rows + seen.bad_rows
+    if rows == 0:
         return (
             'The upload has no row. Write one JSON object a line, such as {"instruction": …, "input": …, "output": …}.'
         )
-    listed = "; ".join(f"line {row.line}: {row.reason}" for row in shown)
-    return f"{bad} of {rows + bad} rows cannot be used; max_bad_row_fraction allows {allowed:.2%}. {listed}"
+    listed = "; ".join(f"line {row.line}: {row.reason}" for row in seen.first_bad)
+    return f"{seen.bad_rows} of {rows} rows cannot be used; max_bad_row_fraction allows {allowed:.2%}. {listed}"

@@ -10,7 +10,7 @@ MAX_ROW_BYTES = 1 << 20
 
 
 class Unusable(Exception):
-    """A line that cannot be used: `reason` is "code: text"; `column` from 1, or `field` to look it up by."""
+    """A line that cannot be used: `reason` is "code: text"; `column` from 1, or `field` to look it up by, the `nth` of its name from 0."""
 
     def __init__(self, code: str, text: str, suggestion: str, *, column: int | None = None, field: str | None = None):
         super().__init__(code)
@@ -18,6 +18,48 @@ class Unusable(Exception):
         self.suggestion = suggestion
         self.column = column
         self.field = field
+        self.nth = 0
+
+
+class PlacedLine(bytes):
+    """A row's JSON out of a file that is no JSON lines, which knows where it stood there.
+
+    `line` and `column` are where it starts. Of a table `cells` are the columns' names, by whose number a field is found; the line of
+    a Parquet row is its number. `fault`: the file's text gave no row; the bytes are then no JSON either.
+    """
+
+    line: int
+    column: int
+    cells: tuple[str, ...] | None
+    fault: Unusable | None
+
+    @classmethod
+    def at(cls, raw: bytes, line: int, *, column: int = 1, cells: tuple[str, ...] | None = None) -> PlacedLine:
+        """A row that starts there."""
+        placed = cls(raw)
+        placed.line, placed.column, placed.cells, placed.fault = line, column, cells, None
+        return placed
+
+    @classmethod
+    def unusable(cls, fault: Unusable, line: int, cells: tuple[str, ...]) -> PlacedLine:
+        """What should have been a row of a table."""
+        placed = cls.at(b"?", line, cells=cells)
+        placed.fault = fault
+        return placed
+
+
+def place(raw: bytes, number: int, text: str, bad: Unusable) -> tuple[int, int | None]:
+    """Line and column of what is wrong with a row, in its file: `number` is the row's among the lines, `text` what was read of it."""
+    column = bad.column if bad.column is not None else column_of(text, bad.field, bad.nth)
+    if not isinstance(raw, PlacedLine):
+        return number, column
+    if raw.cells is not None:
+        return raw.line, raw.cells.index(bad.field) + 1 if bad.field in raw.cells else None
+    if column is None:
+        return raw.line, None
+    before = text[: column - 1]
+    down = before.count("\n")
+    return raw.line + down, column - 1 - before.rfind("\n") if down else raw.column + column - 1
 
 
 def read_lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -72,10 +114,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def column_of(text: str, field: str | None) -> int | None:
-    """Where the field's name (or a bare constant) first stands in the line, counted from 1."""
+def column_of(text: str, field: str | None, nth: int = 0) -> int | None:
+    """Where the field's name (or a bare constant) stands in the line, counted from 1: for the nth time, or first if not so often."""
     if field is None:
         return None
-    at = text.find(json.dumps(field, ensure_ascii=False))
-    at = at if at >= 0 else text.find(field)
-    return at + 1 if at >= 0 else None
+    quoted = json.dumps(field, ensure_ascii=False)
+    at = text.find(quoted)
+    at = first = at if at >= 0 else text.find(field)
+    for _ in range(nth):
+        at = text.find(quoted, at + 1)
+    return (at if at >= 0 else first) + 1 or None

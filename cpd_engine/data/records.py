@@ -2,10 +2,11 @@
 
 Formats, told apart row by row:
 
-- `instruction`: {"instruction", "input"?, "output"}; `output` is a text, or a list of texts that are all accepted answers. Dolly's own
-  names for the last two are taken as well: {"instruction", "context"?, "response"};
+- `instruction`: {"instruction", "input"?, "output"}, as Alpaca; `output` is a text, or a list of texts that are all accepted answers.
+  Dolly's own names for the last two are taken as well: {"instruction", "context"?, "response"};
 - `prompt`: {"prompt", "completion"};
 - `messages`: {"messages": [{"role", "content"}, …]}; the last assistant turn is the response, the turns before it the prompt;
+- `sharegpt`: {"conversations": [{"from": "human" or "gpt", "value"}, …]}, read in the same way;
 - `question`: {"question", "answer"}, as GSM8K;
 - `problem`: {"problem", "solution"?, "answer"?}, as MATH: the solution is trained on, the answer alone is accepted as well;
 - `code`: {"prompt" or "text", "canonical_solution" or "code"}, as HumanEval and MBPP.
@@ -23,23 +24,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpd_engine.data.jsonlines import MAX_ROW_BYTES as MAX_ROW_BYTES
-from cpd_engine.data.jsonlines import Unusable, column_of, decode, parse
+from cpd_engine.data.jsonlines import PlacedLine, Unusable, decode, parse, place
 from cpd_engine.data.jsonlines import read_lines as read_lines
+from cpd_engine.data.remedies import missing, unknown
 from cpd_engine.data.tests_of import FIELDS as TEST_FIELDS
 from cpd_engine.data.tests_of import RowTests, read_tests
 from cpd_engine.data.turns import Turn as Turn
-from cpd_engine.data.turns import transcript
+from cpd_engine.data.turns import read_turns, transcript
 
-FORMATS = ("instruction", "prompt", "messages", "question", "problem", "code")
+FORMATS = ("instruction", "prompt", "messages", "sharegpt", "question", "problem", "code")
 # All that is read of a row; whoever reads a columnar file needs no other column.
 FIELDS = (
-    "id", "instruction", "input", "output", "context", "response", "prompt", "completion", "messages",
+    "id", "instruction", "input", "output", "context", "response", "prompt", "completion", "messages", "conversations",
     "question", "answer", "problem", "solution", "text", "canonical_solution", "code", *TEST_FIELDS,
 )  # fmt: skip
 
 # Whether a row asks anything is seen when all of it is read.
 _ASKED = ("instruction", "input", "context", "prompt", "question", "problem", "text")
-_ROLES = ("system", "user", "assistant")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
 
@@ -64,7 +65,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used. `line` and `column` count from 1; `reason` is "code: text" with a stable code."""
+    """A row that cannot be used. `line` and `column` count from 1; `reason` is "code: text" with a stable code.
+
+    Of a table, as CSV is, `column` is the number of the table's column.
+    """
 
     line: int
     column: int | None
@@ -86,12 +90,13 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
             continue
         text = ""
         try:
+            if isinstance(raw, PlacedLine) and raw.fault is not None:
+                raise raw.fault
             text = decode(line)
             fields = parse(text)
             row = _tested(_row(fields, _identifier(fields, number, seen)), fields)
         except Unusable as bad:
-            column = bad.column if bad.column is not None else column_of(text, bad.field)
-            yield BadRow(number, column, bad.reason, bad.suggestion)
+            yield BadRow(*place(raw, number, text, bad), bad.reason, bad.suggestion)
         else:
             seen.add(row.id)
             yield row
@@ -100,16 +105,12 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
 def detect_format(row: dict[str, Any]) -> str:
     """The format a JSON object is in, one of `FORMATS`, by the fields it has (null is not having it); "unknown" where none fits."""
     has = {name for name, value in row.items() if value is not None}
-    if has & {"canonical_solution", "code"} and not has & {
-        "messages",
-        "completion",
-        "instruction",
-        "question",
-        "problem",
-    }:
+    others = {"messages", "conversations", "completion", "instruction", "question", "problem"}
+    if has & {"canonical_solution", "code"} and not has & others:
         return "code"
-    order = ("messages", "prompt", "instruction", "question", "problem")
-    return next((name for name in order if name in has), "unknown")
+    order = ("messages", "conversations", "prompt", "instruction", "question", "problem")
+    found = next((name for name in order if name in has), "unknown")
+    return "sharegpt" if found == "conversations" else found
 
 
 def to_json(row: Row) -> str:
@@ -157,7 +158,9 @@ def _identifier(fields: dict[str, Any], number: int, seen: set[str]) -> str:
 def _row(fields: dict[str, Any], identifier: str) -> Row:
     match detect_format(fields):
         case "messages":
-            return _from_messages(fields["messages"], identifier)
+            return _from_turns(fields["messages"], "messages", identifier)
+        case "sharegpt":
+            return _from_turns(fields["conversations"], "conversations", identifier)
         case "prompt":
             instruction, given_input = _text(fields, "prompt"), ""
             references: tuple[str, ...] = (_text(fields, "completion"),)
@@ -176,8 +179,7 @@ def _row(fields: dict[str, Any], identifier: str) -> Row:
             instruction, given_input = _text(fields, _first(fields, "prompt", "text")), ""
             references = (_text(fields, _first(fields, "canonical_solution", "code")),)
         case _:
-            remedy = "Use instruction/input/output, prompt/completion, messages, question/answer or problem/solution."
-            raise Unusable("unknown_format", "no field of a known format", remedy)
+            raise Unusable("unknown_format", "no field of a known format", unknown(fields))
     if not instruction.strip() and not given_input.strip():
         field = next(name for name in ("prompt", "instruction", "question", "problem", "text") if name in fields)
         raise Unusable("empty_prompt", "the prompt is empty", "Write what is asked, or remove the row.", field=field)
@@ -191,7 +193,7 @@ def _first(fields: dict[str, Any], name: str, other: str) -> str:
 
 def _text(fields: dict[str, Any], name: str) -> str:
     if name not in fields:
-        raise Unusable("missing_field", f"the field {name} is missing", f"Add the field {name}.")
+        raise Unusable("missing_field", f"the field {name} is missing", missing(name, fields))
     return _checked(fields[name], name, allow_empty=name in _ASKED)
 
 
@@ -218,28 +220,26 @@ def _answers(fields: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_checked(one, name, allow_empty=False) for one in value))
 
 
-def _from_messages(value: Any, identifier: str) -> Row:
-    turns = _turns(value)
+def _from_turns(value: Any, field: str, identifier: str) -> Row:
+    turns = read_turns(value, field)
     while turns and turns[-1][0] != "assistant":  # what follows the last answer has no answer to learn from
         turns.pop()
     if not turns:
-        remedy = "End the conversation with an assistant turn."
-        raise Unusable("missing_field", "no assistant turn", remedy, field="messages")
-    references = _answers({"content": turns.pop()[1]}, "content")
-    earlier = tuple(Turn(role, _checked(content, "content", allow_empty=True)) for role, content in turns)
+        raise Unusable(
+            "missing_field", "no assistant turn", "End the conversation with an assistant turn.", field=field
+        )
+    name = "content" if field == "messages" else "value"
+    answer = turns.pop()[1]
+    earlier: list[Turn] = []
+    try:
+        for role, content in turns:
+            earlier.append(Turn(role, _checked(content, name, allow_empty=True)))
+        references = _answers({name: answer}, name)
+    except Unusable as bad:
+        bad.nth = len(earlier)
+        raise
     if not any(turn.role == "user" and turn.content.strip() for turn in earlier):
-        raise Unusable("empty_prompt", "no user turn before the answer", "Add a user turn.", field="messages")
+        raise Unusable("empty_prompt", "no user turn before the answer", "Add a user turn.", field=field)
     if len(earlier) == 1:
         return Row(identifier, earlier[0].content, "", references[0], references)
-    return Row(identifier, transcript(earlier), "", references[0], references, earlier)
-
-
-def _turns(value: Any) -> list[tuple[str, Any]]:
-    remedy = 'Write a list of {"role": "system" | "user" | "assistant", "content": "…"}.'
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise Unusable("wrong_type", "messages is not a list of objects", remedy, field="messages")
-    if any(turn.get("role") not in _ROLES or "content" not in turn for turn in value):
-        raise Unusable("invalid_message", "a message lacks a known role or its content", remedy, field="messages")
-    if any(turn["role"] == "system" for turn in value[1:]):
-        raise Unusable("invalid_message", "a system message is not the first", remedy, field="messages")
-    return [(turn["role"], turn["content"]) for turn in value]
+    return Row(identifier, transcript(tuple(earlier)), "", references[0], references, tuple(earlier))

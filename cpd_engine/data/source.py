@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from cpd_engine.config import DatasetSpec
-from cpd_engine.data.files import SplitName, hub_files, lines_of
+from cpd_engine.data.digests import content_hash, prompt_hash
+from cpd_engine.data.files import SplitName, hub_files
+from cpd_engine.data.readers import lines_of
 from cpd_engine.data.records import BadRow, Row, read_rows, to_json
 from cpd_engine.data.rows import Rows
 from cpd_engine.data.splits import (
@@ -23,11 +25,9 @@ from cpd_engine.data.splits import (
     Hashes,
     Parts,
     choose,
-    content_hash,
     count_shared_prompts,
     cut,
     hash_array,
-    prompt_hash,
 )
 from cpd_engine.data.synthetic import streams
 from cpd_engine.errors import DatasetInvalid
@@ -129,7 +129,7 @@ def split_rows(
 
 
 def read_files(paths: Sequence[Path], *, max_bad_fraction: float) -> Checked:
-    """Good rows of JSONL, JSON (an array) or parquet files, read as one list."""
+    """Good rows of JSONL, JSON (an array), CSV or Parquet files, read as one list."""
     name = ", ".join(path.name for path in paths)
     return Checked(lines_of(paths), name=name, max_bad_fraction=max_bad_fraction)
 

@@ -8,30 +8,17 @@ Rows are told apart by their hashes alone, `HASH_BYTES` each, so that a million 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpd_engine.data.records import Row
+from cpd_engine.data.digests import HASH_BYTES
 
-# Of sha256's 32: that any two of 10⁷ rows share 16 has a probability of 10⁻²⁵.
-HASH_BYTES = 16
 # The number of the part of a row that no part holds.
 LEFT_OUT = 255
 Hashes = NDArray[np.void]
 Parts = NDArray[np.uint8]
-
-
-def prompt_hash(row: Row, seed: int) -> bytes:
-    """A seeded hash of what the row asks, conversation included: `HASH_BYTES`."""
-    return _prompt_digest(row, seed)[:HASH_BYTES]
-
-
-def content_hash(row: Row, seed: int) -> bytes:
-    """A seeded hash of what the row asks and all that it accepts as an answer: `HASH_BYTES`."""
-    return _digest(seed, _prompt_digest(row, seed).hex(), *row.references)[:HASH_BYTES]
 
 
 def hash_array(hashes: bytes | bytearray) -> Hashes:
@@ -78,17 +65,3 @@ def choose(contents: Hashes, limit: int | None, *, id_of: Callable[[int], str]) 
 def count_shared_prompts(train: Hashes, test: Hashes) -> int:
     """How many test rows ask exactly what some training row asks, by the hashes of their prompts."""
     return int(np.isin(test, train).sum())
-
-
-def _prompt_digest(row: Row, seed: int) -> bytes:
-    turns = [text for turn in row.turns for text in (turn.role, turn.content)]
-    return _digest(seed, row.instruction, row.input, *turns)
-
-
-def _digest(seed: int, *texts: str) -> bytes:
-    """sha256 of the texts, each behind its length so that no two lists of texts run together."""
-    digest = hashlib.sha256(str(seed).encode())
-    for text in texts:
-        raw = text.encode()
-        digest.update(b"\0%d\0" % len(raw) + raw)
-    return digest.digest()

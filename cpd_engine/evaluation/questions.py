@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cpd_engine.config import SuiteSpec
-from cpd_engine.data.files import lines_of
 from cpd_engine.data.jsonlines import Unusable, decode, parse
+from cpd_engine.data.readers import lines_of
 from cpd_engine.data.records import BadRow, Row, read_rows
 from cpd_engine.errors import DatasetInvalid
 from cpd_engine.evaluation.examples import COMPETITION, GRADE_SCHOOL

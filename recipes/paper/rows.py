@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpd_engine.data.files import lines_of
+from cpd_engine.data.readers import lines_of
 from cpd_engine.errors import DatasetInvalid
 
 # A.4.3: before each prompt of mathematics.

@@ -14,13 +14,13 @@ from rich.console import Console
 from api.jobs.states import JobState
 from api.remote.answers import Event, Job
 from api.remote.trouble import BadInput
-from api.terminal import estimates, figures, tables
-from api.terminal.data_commands import examine
+from api.terminal import diagnoses, estimates, figures, tables
+from api.terminal.data_check import examine
 from api.terminal.following import exit_code, until_rest
 from api.terminal.progress import LiveScreen, PlainScreen, show_events
 from api.terminal.specs import parse_overrides, read_spec
 from api.terminal.standing import Standing, advance, remark
-from cpd_engine.data.records import read_rows
+from cpd_engine.data.lengths import Rendered, Tally, TokenCheck, TokenReport
 from cpd_engine.events import (
     Comparison,
     EpochStarted,
@@ -347,17 +347,50 @@ def test_a_bad_recipe_is_refused_by_field_in_one_line(tmp_path: Path, change: tu
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_rows_is_counted_with_its_first_bad_lines() -> None:
-    good, bad = b'{"prompt": "a", "completion": "b"}\n', b"not json\n"
-    found = examine(read_rows([good, bad, good] + [bad] * 30))
-    assert (found.rows, found.bad_rows, len(found.first_bad)) == (2, 31, 20)
-    assert found.first_bad[0].line == 2
-    assert found.reasons == {"invalid_json": 31}
-    assert found.bad_fraction == pytest.approx(31 / 33)
+def test_files_of_rows_are_examined_one_by_one_and_against_each_other(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 2 + "nonsense\n")
+    (tmp_path / "test.csv").write_text("prompt,completion\na,c\n")
+    (tmp_path / "broken.json").write_text('[{"prompt": "a"}')
+    names = ("train.jsonl", "test.csv", "broken.json")
+    train, test, broken = examine([tmp_path / name for name in names], max_bad_fraction=0.5)
+    assert (train.accepted, train.diagnosis.duplicates.lines) == (True, (2,))
+    assert (test.accepted, test.diagnosis.leaked[train.file].lines) == (True, (2,))
+    assert not broken.accepted
+    assert broken.unreadable is not None
+    console = Console(file=io.StringIO(), width=200)
+    console.print(diagnoses.checked([train, test, broken], None))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # it is the buffer above
+    said = (
+        "invalid_json",
+        "duplicates of an earlier row: 1 (line 2)",
+        "train.jsonl too: 1 (line 2)",
+        "line 1, column 17",
+    )
+    assert all(part in shown for part in said), shown
 
 
-def test_a_file_without_rows_counts_as_all_bad() -> None:
-    assert examine(read_rows([])).bad_fraction == 1.0
+def test_what_the_tokenizers_say_is_shown_with_a_histogram_and_the_first_row() -> None:
+    tally = Tally()
+    for length in (5, 20, 40):
+        tally.add(length)
+    row = Rendered(id="row-1", prompt="### Ask [b]", response="answer</s>", prompt_tokens=3, response_tokens=2)
+    report = TokenReport(
+        file="a.jsonl",
+        model="teacher",
+        template="paper",
+        max_length=32,
+        rows=3,
+        prompt=tally.lengths(),
+        response=tally.lengths(),
+        sample=tally.lengths(),
+        overlong_prompt=0,
+        overlong=1,
+        shown=(row,),
+    )
+    console = Console(file=io.StringIO(), width=200)
+    console.print(diagnoses.checked([], TokenCheck(reports=(report,), vocabularies="they differ")))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # it is the buffer above
+    assert all(part in shown for part in ("they differ", "≤ 64", "█", "33.33%", "### Ask [b]answer</s>")), shown
 
 
 def test_the_files_of_a_suite_are_uploaded_and_its_data_sets_left(tmp_path: Path) -> None:

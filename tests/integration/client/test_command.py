@@ -8,6 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpd_engine.data.encode import PAPER_TEMPLATE
+from cpd_engine.models.tiny import train_tokenizer
+
 CPD = Path(sys.executable).with_name("cpd")
 # The discard port: nothing listens there.
 NOWHERE = "http://127.0.0.1:9"
@@ -83,6 +89,51 @@ def test_a_file_of_rows_is_checked_offline(tmp_path: Path) -> None:
     strict = cpd("datasets", "check", rows, "--max-bad-row-fraction", "0", folder=tmp_path)
     assert strict.returncode == 2
     assert "invalid_json" in strict.stdout
+
+
+def test_files_are_checked_against_each_other_and_by_their_tokenizers_offline(tmp_path: Path) -> None:
+    folder = tmp_path / "tokenizer"
+    train_tokenizer([PAPER_TEMPLATE, "Say a word"] * 20, 300).save_pretrained(folder)
+    (tmp_path / "train.csv").write_text("instruction,output\nSay a,word\nSay a,word\nSay b,\n")
+    chat = [{"from": "human", "value": "Say a"}, {"from": "gpt", "value": "another word " * 40}]
+    (tmp_path / "test.json").write_text(json.dumps([{"conversations": chat}]))
+    files = (tmp_path / "train.csv", tmp_path / "test.json")
+    model = ("--teacher", folder, "--student", folder / "tokenizer.json", "--max-length", "120")
+    done = cpd("datasets", "check", *files, *model, "--max-bad-row-fraction", "0.5", "--json", folder=tmp_path)
+    answer = json.loads(done.stdout)
+    train, test = answer["files"]
+
+    assert (done.returncode, answer["accepted"], answer["rows"]) == (0, True, 3)
+    (bad,) = answer["report"]["bad_rows"]
+    assert (bad["line"], bad["column"], bad["suggestion"]) == (4, 2, "Write the answer, or remove the row.")
+    assert (train["duplicates"]["lines"], test["format"]) == ([3], "sharegpt")
+    assert test["leaked"][str(files[0])] == {"rows": 1, "lines": [1]}
+    assert answer["tokens"]["vocabularies"] is None
+    reports = {(one["file"], one["model"]): one for one in answer["tokens"]["reports"]}
+    assert len(reports) == 4
+    assert reports["test.json", "student"]["overlong"] == 1
+    assert reports["train.csv", "teacher"]["shown"][0]["prompt"] == PAPER_TEMPLATE.format(instruction="Say a", input="")
+
+    told = cpd("datasets", "check", *files, *model, "--max-bad-row-fraction", "0.5", folder=tmp_path)
+    assert told.returncode == 0
+    assert all(part in told.stdout for part in ("duplicates", "test.json by the student's", "█", "### Instruction:"))
+
+
+def test_the_usable_rows_of_a_table_are_saved_as_json_lines(tmp_path: Path) -> None:
+    table, lines = tmp_path / "rows.parquet", tmp_path / "rows.jsonl"
+    pq.write_table(pa.Table.from_pylist([{"prompt": "a", "completion": "b"}]), table)
+    assert cpd("datasets", "check", table, "--save", lines, folder=tmp_path).returncode == 0
+    assert json.loads(lines.read_text()) == {"id": "row-1", "instruction": "a", "input": "", "output": "b"}
+    again = cpd("datasets", "check", table, "--save", lines, folder=tmp_path)
+    assert again.returncode == 2
+    assert "--save" in complaint(again)
+
+
+def test_a_folder_without_a_tokenizer_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}')
+    done = cpd("datasets", "check", tmp_path / "rows.jsonl", "--teacher", tmp_path, folder=tmp_path)
+    assert done.returncode == 2
+    assert "tokenizer" in complaint(done)
 
 
 def test_a_broker_that_loses_work_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -75,6 +75,45 @@ def test_bad_rows_within_the_allowance_are_reported_line_by_line(api: Api) -> No
     assert all(row["suggestion"] for row in report["bad_rows"])
 
 
+def test_the_report_tells_lengths_duplicates_and_contradictions(api: Api) -> None:
+    rows = [b'{"prompt": "a", "completion": "%s"}' % answer for answer in (b"b", b"b", b"c")]
+    dataset = upload(api, b"\n".join([*rows, b'{"prompt": "long prompt", "completion": "d"}'])).json()
+    report = api.reader.get(f"/v1/datasets/{dataset['id']}").json()["report"]
+
+    assert report["duplicates"] == {"rows": 1, "lines": [2]}
+    assert report["conflicting"] == {"rows": 1, "lines": [3]}
+    assert report["compared"] == 4
+    assert report["lengths"]["prompt"]["longest"] == 11
+    assert report["lengths"]["prompt"]["histogram"] == [{"upto": 16, "rows": 4}]
+    assert report["characters"] == {"prompt": 14, "response": 4}
+
+
+def test_csv_and_json_arrays_are_taken_reported_by_their_lines_and_given_back(api: Api) -> None:
+    table = b'prompt,completion\n"a\nb",c\nd,\n'
+    array = b'[{"conversations": [{"from": "human", "value": "a"},\n{"from": "gpt", "value": "b"}]},\n{"prompt": "a"}]'
+    for content, media, kind, bad in (
+        (table, "text/csv", "prompt", (4, 2, "empty_response")),
+        (array, "application/json", "sharegpt", (3, None, "missing_field")),
+    ):
+        answer = upload(api, content, query={"max_bad_row_fraction": 0.5}, content_type=media)
+        dataset = answer.json()
+        (row,) = dataset["report"]["bad_rows"]
+        given = api.reader.get(f"{answer.headers['location']}/content")
+
+        assert (dataset["format"], dataset["rows"]) == (kind, 1)
+        assert (row["line"], row["column"], row["reason"].partition(":")[0]) == bad
+        assert (given.content, given.headers["content-type"].partition(";")[0]) == (content, media)
+    assert [name.rpartition(".")[2] for name in left_behind(api.backend)].count("csv") == 1
+
+
+def test_a_broken_json_array_is_refused_with_its_place(api: Api) -> None:
+    answer = upload(api, b'[{"prompt": "a", "completion": "b"}\n', content_type="application/json")
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_dataset")
+    assert "the upload: not a JSON array of rows (line 2, column 1" in answer.json()["error"]["message"]
+    assert left_behind(api.backend) == []
+
+
 def test_too_many_bad_rows_are_refused_with_their_lines_and_without_their_text(api: Api) -> None:
     answer = upload(api, ROWS + b"s3cret\n" * 30)
     error = answer.json()["error"]

@@ -107,10 +107,10 @@ class Fleet:
             transitions.submit(session, job_id=job_id, tenant_id=TENANT, spec=spec, resolved=spec, kind=kind)
         return job_id
 
-    def dataset(self, content: bytes) -> str:
+    def dataset(self, content: bytes, *, suffix: str = "") -> str:
         """An uploaded data set: its row, and its bytes in the store."""
         dataset_id = f"ds_{uuid4().hex[:16]}"
-        stored = self.backend.settings.store_dir / "datasets" / dataset_id
+        stored = self.backend.settings.store_dir / "datasets" / f"{dataset_id}{suffix}"
         stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_bytes(content)
         row = Dataset(
@@ -122,7 +122,7 @@ class Fleet:
             bad_rows=0,
             size_bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            storage_key=f"datasets/{dataset_id}",
+            storage_key=f"datasets/{dataset_id}{suffix}",
             report={},
         )
         with transaction(self.backend.make) as session:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cpd_engine.config import RunConfig
+from cpd_engine.data.readers import lines_of
 from cpd_engine.events import (
     Checkpointed,
     CheckpointRole,
@@ -106,7 +107,7 @@ class Engine:
         self.emit(PhaseStarted(phase="prepare", index=0, total=3))
         reused = sealed(self.out / "prepared") is not None
         if not reused:
-            rows = sum(len(path.read_bytes().splitlines()) for path in self.datasets.values())
+            rows = sum(1 for _ in lines_of(self.datasets.values()))
             self.seal("prepared", "phase", "prepared", {"data.json": json.dumps({"rows": rows})})
             self.emit(
                 DataReady(rows={"train": rows}, dropped={}, prompt_tokens=1, supervised_tokens=1, sha256="0" * 64)

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpd_engine.data.digests import HASH_BYTES, content_hash, prompt_hash
 from cpd_engine.data.records import Row, Turn
 from cpd_engine.data.splits import (
-    HASH_BYTES,
     choose,
-    content_hash,
     count_shared_prompts,
     cut,
     hash_array,
-    prompt_hash,
 )
 
 
