@@ -27,11 +27,14 @@ from api.events.stream import Feeds
 from api.jobs.bell import Backoff, Bell
 from api.jobs.routes import router as jobs
 from api.metrics import RequestMetrics
+from api.openai.creation import check_defaults
+from api.openai.routes import router as openai
 from api.rates import RateLimiter
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The REST API on the database, broker and store that `settings` name."""
+    check_defaults(settings)
     resources = _resources(settings)
     app = FastAPI(
         title="CPD",
@@ -45,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     problems.install(app)
-    for router in (datasets, jobs, events, artifacts, comparisons, health.router):
+    for router in (datasets, jobs, events, artifacts, comparisons, openai, health.router):
         app.include_router(router)
     description.install(app)
     return app

@@ -77,14 +77,19 @@ def archive_content(store: Store, artifact: Artifact, which: Format) -> Content:
         files = [file for file in files if file["path"].startswith(ADAPTER) or file["path"] == "manifest.json"]
     members = [_member(store, artifact, file) for file in files]
     _check_stored(store, artifact, members)
-    archive = Archive(members)
+    packed = Archive(members)
     return Content(
-        size_bytes=archive.size_bytes,
-        sha256=archive.fingerprint,
+        size_bytes=packed.size_bytes,
+        sha256=packed.fingerprint,
         filename=f"{artifact.job_id}-{artifact.name}-{which}.tar",
         media_type="application/x-tar",
-        read=archive.chunks,
+        read=packed.chunks,
     )
+
+
+def archive_size(store: Store, artifact: Artifact) -> int:
+    """Bytes of the tar of a whole checkpoint, told from its row alone."""
+    return Archive([_member(store, artifact, file) for file in artifact.files]).size_bytes
 
 
 def samples(

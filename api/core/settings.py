@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     stored_max_bytes: Bytes = 2**44
     rate_per_minute: Count = 6000
 
+    openai_teacher: str | None = None
+    """The teacher of jobs that come through the OpenAI-compatible door and name none; called as they would call it."""
+    openai_defaults: dict[str, Any] = {}
+    """Fields of a job, as JSON, for those that come through that door and do not name them."""
     devices: Annotated[int, Field(ge=1, le=1024)] | None = None
     """A worker takes jobs of at most so many GPUs a machine, or CPU processes where there is none; None: as many as it is shown."""
     code_execution: Literal["off", "bubblewrap"] = "off"

@@ -53,11 +53,11 @@ def register(
             session.add(row)
             session.flush()
             session.refresh(row)
-            view = _view(row)
+            made = view(row)
     except BaseException:
         store.delete(f"datasets/{dataset_id}")
         raise
-    return view
+    return made
 
 
 def _check_quota(session: Session, tenant_id: str, size_bytes: int, settings: Settings) -> None:
@@ -94,7 +94,7 @@ def find(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
 
 def get(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
     """One data set. Raises NotFound."""
-    return _view(find(session, tenant_id, dataset_id))
+    return view(find(session, tenant_id, dataset_id))
 
 
 def page(session: Session, tenant_id: str, *, limit: int, cursor: str | None) -> DatasetPage:
@@ -104,7 +104,7 @@ def page(session: Session, tenant_id: str, *, limit: int, cursor: str | None) ->
         statement = statement.where(older(Dataset.created_at, Dataset.id, cursor))
     rows, more = cut(session.scalars(statement.limit(limit + 1)).all(), limit)
     following = encode(Cursor(rows[-1].created_at, rows[-1].id)) if more else None
-    return DatasetPage(data=[_view(row) for row in rows], has_more=more, next_cursor=following)
+    return DatasetPage(data=[view(row) for row in rows], has_more=more, next_cursor=following)
 
 
 def delete(make: sessionmaker[Session], store: Store, tenant_id: str, dataset_id: str) -> None:
@@ -115,7 +115,8 @@ def delete(make: sessionmaker[Session], store: Store, tenant_id: str, dataset_id
     store.delete(key)
 
 
-def _view(row: Dataset) -> DatasetView:
+def view(row: Dataset) -> DatasetView:
+    """A data set as it goes over the wire."""
     return DatasetView(
         id=row.id,
         name=row.name,

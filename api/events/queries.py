@@ -116,6 +116,12 @@ def after(job_id: str, seq: int, limit: int) -> Select[JobEvent]:
     return select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq).order_by(JobEvent.seq).limit(limit)
 
 
+def newest(job_id: str, before: int | None, limit: int) -> Select[JobEvent]:
+    """The events before number `before`, or the last ones, at most `limit`, newest first."""
+    statement = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq.desc()).limit(limit)
+    return statement if before is None else statement.where(JobEvent.seq < before)
+
+
 def of_kinds(job_ids: Sequence[str], *kinds: str) -> Select[JobEvent]:
     """The events of these kinds, by job in order."""
     return (

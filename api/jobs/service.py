@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,8 @@ class Submission:
     spec: RunConfig
     sha256: bytes
     key: str | None
+    route: str | None = None
+    """Under which name the key is kept; None: that of the kind."""
 
 
 def submit(session: Session, tenant_id: str, submission: Submission, settings: Settings) -> SubmittedJob:
@@ -46,8 +48,9 @@ def submit(session: Session, tenant_id: str, submission: Submission, settings: S
     """
     request = None
     if submission.key is not None:
+        route = submission.route or CREATE_ROUTES[submission.kind]
         request = idempotency.Request(
-            tenant_id=tenant_id, route=CREATE_ROUTES[submission.kind], key=submission.key, body_sha256=submission.sha256
+            tenant_id=tenant_id, route=route, key=submission.key, body_sha256=submission.sha256
         )
         known = idempotency.replayed(session, request, keep_s=settings.idempotency_keep_s)
         if known is not None:
@@ -82,11 +85,24 @@ def several(session: Session, tenant_id: str, job_ids: Collection[str]) -> dict[
     return {view.id: view for view in _views(session, rows)}
 
 
-def page(session: Session, tenant_id: str, *, state: JobState | None, limit: int, cursor: str | None) -> JobPage:
-    """A page of the tenant's jobs, newest first."""
+def page(
+    session: Session,
+    tenant_id: str,
+    *,
+    state: JobState | None,
+    limit: int,
+    cursor: str | None,
+    kind: JobKind | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> JobPage:
+    """A page of the tenant's jobs, newest first; of one state or kind, or with these values in their metadata."""
     statement = queries.jobs(tenant_id)
     if state is not None:
         statement = statement.where(Job.state == state)
+    if kind is not None:
+        statement = statement.where(Job.kind == kind)
+    for name, value in (metadata or {}).items():
+        statement = statement.where(Job.spec["metadata"][name].as_string() == value)
     if cursor is not None:
         statement = statement.where(older(Job.created_at, Job.id, cursor))
     rows, more = cut(session.execute(statement.limit(limit + 1)).all(), limit)
