@@ -42,7 +42,8 @@ def opened(body: Received, content_type: str, name: str) -> Iterator[Form]:
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
         raise UnsupportedMediaType("Send a form, with content-type: multipart/form-data.")
-    path = body.path.with_name(f"{uuid4().hex}.part")
+    # Rows that come this way are JSON lines, and the suffix says so.
+    path = body.path.with_name(f"{uuid4().hex}.jsonl")
     try:
         with path.open("wb") as target:
             parts = _Parts(name, target)

@@ -62,7 +62,7 @@ async def create_file(request: Request, who: Writer, known: Known) -> FileObject
         idle_s=settings.body_timeout_s,
     )
     content_type = request.headers.get("content-type", "")
-    async with received(request, settings.scratch_dir / "uploads", limits) as body:
+    async with received(request, settings.scratch_dir / "uploads", limits, suffix=".form") as body:
         keep = partial(_keep_file, known, who.tenant_id, body, content_type)
         return await anyio.to_thread.run_sync(keep)
 
