@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,12 +20,16 @@ from tests.integration.http.api import COMPARISON, JSONL, ROWS, SPEC, Api
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """How a route is called so that its owner is served, and what it needs. `private` routes name a row of one tenant."""
+    """How a route is called so that its owner is served, and what it needs. `private` routes name a row of one tenant, of which a stranger hears as of
+    one that is not there.
+    """
 
     scope: str | None
     private: bool
     body: Any = None
     content: bytes | None = None
+    form: dict[str, Any] | None = None
+    stranger: str = "not_found"
     query: str = ""
 
 
@@ -33,6 +37,8 @@ READ = Call(scope="read", private=True)
 WRITE = Call(scope="write", private=True)
 LIST = Call(scope="read", private=False)
 OPEN = Call(scope=None, private=False)
+# Its rows are one person's, put in as the call is made.
+FINE_TUNING = {"model": "from-teacher:1", "training_file": "", "teacher": {"tiny": "gpt2"}}
 CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/v1/datasets"): Call(scope="write", private=False, content=ROWS, query="?name=rows.jsonl"),
     ("GET", "/v1/datasets"): LIST,
@@ -67,6 +73,23 @@ CALLS: dict[tuple[str, str], Call] = {
     ("HEAD", "/v1/comparisons/{comparison_id}/figure.png"): READ,
     ("GET", "/v1/comparisons/{comparison_id}/figure.json"): READ,
     ("HEAD", "/v1/comparisons/{comparison_id}/figure.json"): READ,
+    ("POST", "/v1/files"): Call(
+        scope="write", private=False, form={"file": ("rows.jsonl", ROWS), "purpose": (None, "fine-tune")}
+    ),
+    ("GET", "/v1/files"): LIST,
+    ("GET", "/v1/files/{file_id}"): READ,
+    ("GET", "/v1/files/{file_id}/content"): READ,
+    ("DELETE", "/v1/files/{file_id}"): WRITE,
+    ("POST", "/v1/fine_tuning/jobs"): Call(scope="write", private=True, body=FINE_TUNING, stranger="validation_error"),
+    ("GET", "/v1/fine_tuning/jobs"): LIST,
+    ("GET", "/v1/fine_tuning/jobs/{job_id}"): READ,
+    ("POST", "/v1/fine_tuning/jobs/{job_id}/cancel"): WRITE,
+    ("POST", "/v1/fine_tuning/jobs/{job_id}/pause"): WRITE,
+    ("POST", "/v1/fine_tuning/jobs/{job_id}/resume"): WRITE,
+    ("GET", "/v1/fine_tuning/jobs/{job_id}/events"): READ,
+    ("GET", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): READ,
+    ("GET", "/v1/models"): LIST,
+    ("GET", "/v1/models/{name:path}"): READ,
     ("GET", "/healthz"): OPEN,
     ("HEAD", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -93,8 +116,9 @@ def test_a_caller_gets_just_what_its_key_is_for(api: Api) -> None:
     wrong = []
     for (method, path), call in CALLS.items():
         address = real(api, path) + call.query
+        own = replace(call, body=FINE_TUNING | {"training_file": api.upload()}) if call.body is FINE_TUNING else call
         for who, expected in expectations(call).items():
-            got = verdict(send(getattr(api, who), method, address, call))
+            got = verdict(send(getattr(api, who), method, address, own))
             if got not in expected:
                 wrong.append(f"{method} {path} as {who}: {got} instead of {expected}")
 
@@ -106,14 +130,19 @@ def expectations(call: Call) -> dict[str, set[str]]:
     served = {"served"}
     anonymous = served if call.scope is None else {"missing_api_key"}
     reader = {"insufficient_scope"} if call.scope == "write" else served
-    other = {"not_found"} if call.private else served
+    other = {call.stranger} if call.private else served
     return {"anonymous": anonymous, "reader": reader, "other": other, "owner": served}
 
 
 def real(api: Api, path: str) -> str:
     """The path with the ids of rows that exist, new ones for each route."""
-    if "{dataset_id}" in path:
-        return path.replace("{dataset_id}", api.upload())
+    for rows in ("{dataset_id}", "{file_id}"):
+        if rows in path:
+            return path.replace(rows, api.upload())
+    if path == "/v1/models/{name:path}":
+        job_id = api.submit()
+        fill(api, job_id)
+        return f"/v1/models/ft:{job_id}:model"
     if "{comparison_id}" in path:
         make_room(api)
         comparison_id = api.compare(seeds=[0])
@@ -157,7 +186,7 @@ def make_room(api: Api) -> None:
 
 def send(client: httpx.Client, method: str, address: str, call: Call) -> httpx.Response:
     headers = JSONL if call.content else {}
-    return client.request(method, address, json=call.body, content=call.content, headers=headers)
+    return client.request(method, address, json=call.body, content=call.content, files=call.form, headers=headers)
 
 
 def verdict(answer: httpx.Response) -> str:
