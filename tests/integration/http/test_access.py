@@ -20,8 +20,9 @@ from tests.integration.http.api import COMPARISON, JSONL, ROWS, SPEC, Api
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """How a route is called so that its owner is served, and what it needs. `private` routes name a row of one tenant, of which a stranger hears as of
-    one that is not there.
+    """How a route is called so that its owner is served, and what it needs.
+
+    `private` routes name a row of one tenant, of which a stranger hears as of one that is not there.
     """
 
     scope: str | None
