@@ -89,8 +89,9 @@ $(SMOLLM2)/config.json: | setup
 	  && $(BIN)/python -m cpd_engine convert-gguf "$$file" --out $(SMOLLM2).draft
 	mv $(SMOLLM2).draft $(SMOLLM2)
 
-# Which method makes the best student: a study that goes on where it was cut off. By the 30 CPU seconds of a run the short
-# form takes about an hour on two cores, with the teacher; nobody has timed either form whole. Real text as well with DOLLY=path/to/dolly/train.jsonl. benchmarks/README.md explains.
+# Which method makes the best student: a study that goes on where it was cut off. The short form is
+# some 210 runs of 30 CPU seconds, by which an hour on two cores; nobody has timed either form whole. Real text as well with
+# DOLLY=path/to/dolly/train.jsonl. benchmarks/README.md explains.
 .PHONY: quality quality-full
 QUALITY_TEXT = $(if $(DOLLY),--dolly $(DOLLY) --smollm2 $(SMOLLM2))
 quality: setup $(if $(DOLLY),$(SMOLLM2)/config.json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import PurePath
 from typing import Annotated, Any
 
 import anyio
@@ -28,7 +27,7 @@ from api.datasets import service
 from api.datasets.schemas import DatasetPage, DatasetView
 from api.datasets.upload import Limits, received
 from api.deps import Cursor, DatasetId, Known, Limit
-from api.downloads import Content, declared_bytes, send
+from api.downloads import declared_bytes, send
 from api.problems import declared
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -42,7 +41,6 @@ MEDIA_TYPES = {
     "application/json": ".json",
     "text/csv": ".csv",
 }
-CONTENT_TYPES = {".jsonl": "application/jsonl", ".json": "application/json", ".csv": "text/csv"}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -134,17 +132,10 @@ def delete_dataset(who: Writer, known: Known, dataset_id: DatasetId) -> None:
 @router.get(
     "/{dataset_id}/content",
     response_class=Response,
-    responses={**declared_bytes(*CONTENT_TYPES.values()), **declared(NotFound, RangeNotSatisfiable)},
+    responses={**declared_bytes(*service.CONTENT_TYPES.values()), **declared(NotFound, RangeNotSatisfiable)},
 )
 def download_dataset(request: Request, who: Reader, known: Known, dataset_id: DatasetId) -> Response:
     """The bytes as they were uploaded."""
     with known.reading() as session:
         row = service.find(session, who.tenant_id, dataset_id)
-        content = Content(
-            size_bytes=row.size_bytes,
-            sha256=row.sha256,
-            filename=row.name,
-            media_type=CONTENT_TYPES.get(PurePath(row.storage_key).suffix, "application/jsonl"),
-            read=partial(known.store.read, row.storage_key),
-        )
-        return send(request, content)
+        return send(request, service.content(known.store, row))

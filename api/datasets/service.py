@@ -5,6 +5,8 @@ from __future__ import annotations
 import hmac
 import uuid
 from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
 
 import structlog
 from sqlalchemy.orm import Session, sessionmaker
@@ -17,10 +19,14 @@ from api.datasets import queries
 from api.datasets.schemas import DatasetPage, DatasetView, Report
 from api.datasets.tables import Dataset
 from api.datasets.upload import Inspected, Received, inspect
+from api.downloads import Content
 from api.keys import queries as key_queries
 from api.pages import Cursor, cut, encode, older
 
 log = structlog.get_logger(__name__)
+
+# As what a data set is given back, by the suffix that it is kept under.
+CONTENT_TYPES = {".jsonl": "application/jsonl", ".json": "application/json", ".csv": "text/csv"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +119,17 @@ def delete(make: sessionmaker[Session], store: Store, tenant_id: str, dataset_id
         key = queries.delete(session, dataset_id, tenant_id=tenant_id)
     # After the commit: bytes without a row are waste, a row without bytes would be a lie.
     store.delete(key)
+
+
+def content(store: Store, row: Dataset) -> Content:
+    """The bytes of a data set as they were uploaded."""
+    return Content(
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        filename=row.name,
+        media_type=CONTENT_TYPES.get(PurePath(row.storage_key).suffix, "application/jsonl"),
+        read=partial(store.read, row.storage_key),
+    )
 
 
 def view(row: Dataset) -> DatasetView:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from sqlalchemy.orm import Session
 
 from api.artifacts import service as artifact_service
@@ -82,13 +80,7 @@ def paged(data: list[FileObject], more: bool) -> Page[FileObject]:
 def content(store: Store, row: Dataset | Artifact) -> Content:
     """The bytes of a file: rows as they were sent, the report as JSON, any other sealed directory as a tar. Raises ArtifactExpired."""
     if isinstance(row, Dataset):
-        return Content(
-            size_bytes=row.size_bytes,
-            sha256=row.sha256,
-            filename=row.name,
-            media_type="application/jsonl",
-            read=partial(store.read, row.storage_key),
-        )
+        return dataset_service.content(store, row)
     if _is_report(row):
         return artifact_service.file_content(store, row, REPORT_FILE)
     return artifact_service.archive_content(store, row, "merged")

@@ -18,7 +18,7 @@ from api.remote.trouble import BAD_INPUT, BadInput
 from api.terminal import diagnoses
 from api.terminal.diagnoses import Checked
 from api.terminal.options import AsJson
-from api.terminal.output import print_json, stdout
+from api.terminal.output import hint, print_json, stderr, stdout
 from cpd_engine.data.doctor import Examination
 from cpd_engine.data.lengths import TokenCheck
 from cpd_engine.data.readers import lines_of
@@ -69,8 +69,13 @@ def _read(file: Path, examination: Examination, save: Path | None) -> str | None
 
 def _write(rows: Iterable[Row], save: Path) -> None:
     with save.open("x", encoding="utf-8", newline="") as out:
-        for row in rows:
-            out.write(to_json(row) + "\n")
+        try:
+            for row in rows:
+                out.write(to_json(row) + "\n")
+        except BaseException:
+            # Half of the rows look like all of them.
+            save.unlink()
+            raise
 
 
 def check(
@@ -100,6 +105,8 @@ def check(
     readable = [file for file, checked in zip(files, found, strict=True) if not checked.unreadable]
     if readable and (teacher or student):
         options = {"teacher": teacher, "student": student, "template": template, "max_length": max_length, "show": show}
+        if stderr().is_terminal:
+            hint("counting tokens …")
         tokens = count_tokens(readable, options)
     accepted = all(checked.accepted for checked in found)
     if as_json:

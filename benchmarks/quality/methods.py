@@ -6,6 +6,7 @@ from typing import Any
 
 # Checkpoints are validated four times in every run, whatever the number of its epochs.
 _STAGED: dict[str, Any] = {"evaluation": {"every_epochs": 8}}
+_TAUGHT: dict[str, Any] = {"difficulty": "teacher_ce", "curriculum": "calibrated_affine", "min_fraction": 0.5}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "sft": {"preset": "sft"},
     "kld": {"preset": "kld"},
@@ -24,14 +25,13 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "cpd_on_policy": {"preset": "cpd_on_policy"},
     "paper": {"preset": "paper"},
     "cpd": {"preset": "cpd"},
+    # What may become the recommended preset.
+    "taught": {"preset": "kld", **_TAUGHT},
 }
-_TAUGHT = {"difficulty": "teacher_ce", "curriculum": "calibrated_affine", "min_fraction": 0.5}
-# What may become the recommended preset.
-SYSTEMS["taught"] = {"preset": "kld", **_TAUGHT}
 # Without a temperature to choose.
 UNTEMPERED = frozenset({"sft"})
 # Those that the short form runs.
-SHORT = ("kld", "srkl", "srkl_pocl", "taught", "abkd", "sft", "paper", "cpd")
+SHORT = ("kld", "srkl", "srkl_pocl", "taught", "paper", "sft")
 
 _KLD = {"preset": "kld"}
 # One change each to `kld`, at the temperature and learning rate chosen for that: which part of CPD does what.

@@ -129,6 +129,15 @@ def test_the_usable_rows_of_a_table_are_saved_as_json_lines(tmp_path: Path) -> N
     assert "--save" in complaint(again)
 
 
+def test_of_a_file_that_breaks_off_nothing_is_saved(tmp_path: Path) -> None:
+    rows, lines = tmp_path / "rows.json", tmp_path / "rows.jsonl"
+    rows.write_text('[{"prompt": "a", "completion": "b"}, {"prompt": ')
+    done = cpd("datasets", "check", rows, "--save", lines, folder=tmp_path)
+    assert done.returncode == 2
+    assert "not a JSON array" in done.stdout
+    assert not lines.exists()
+
+
 def test_a_folder_without_a_tokenizer_is_one_line_and_exit_2(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}')
     done = cpd("datasets", "check", tmp_path / "rows.jsonl", "--teacher", tmp_path, folder=tmp_path)

@@ -108,6 +108,14 @@ def test_rows_are_uploaded_listed_read_and_deleted(api: Api, client: OpenAI) -> 
         ({"json": {"purpose": "fine-tune"}}, 415, None),
         ({"content": b"--b\r\nbroken", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, None),
         ({"content": b"", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, None),
+        (
+            {
+                "content": b"--b\r\nX-Long: " + b"x" * 5000 + b"\r\n\r\n\r\n--b--\r\n",
+                "headers": {"content-type": "multipart/form-data; boundary=b"},
+            },
+            422,
+            None,
+        ),
     ],
 )
 def test_a_form_that_cannot_be_used_is_refused_and_leaves_nothing(
