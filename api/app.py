@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import anyio
@@ -18,6 +19,8 @@ from api.core import db
 from api.core.queue import celery_app
 from api.core.settings import Settings
 from api.core.storage import DirectoryStore
+from api.datasets import parts
+from api.datasets import service as dataset_service
 from api.datasets.routes import router as datasets
 from api.deps import Resources
 from api.edge import Edge
@@ -29,7 +32,9 @@ from api.jobs.routes import router as jobs
 from api.metrics import RequestMetrics
 from api.openai.creation import check_defaults
 from api.openai.routes import router as openai
+from api.openai.upload_routes import router as uploads
 from api.rates import RateLimiter
+from api.upkeep import Chore, Upkeep
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     problems.install(app)
-    for router in (datasets, jobs, events, artifacts, comparisons, openai, health.router):
+    for router in (datasets, jobs, events, artifacts, comparisons, openai, uploads, health.router):
         app.include_router(router)
     description.install(app)
     return app
@@ -72,15 +77,26 @@ def _resources(settings: Settings) -> Resources:
     )
 
 
+def _chores(resources: Resources) -> dict[str, Chore]:
+    make, store = resources.make, resources.store
+    return {
+        "expire_datasets": partial(dataset_service.expire, make, store),
+        "expire_uploads": partial(parts.expire, make, store),
+    }
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
     # A thread uses one connection at most, so with one thread less than connections (the bell has that one) none waits for another's.
     anyio.to_thread.current_default_thread_limiter().total_tokens = max(1, 2 * resources.settings.pool_size - 1)
+    upkeep = Upkeep(_chores(resources), every_s=resources.settings.upkeep_s)
     resources.bell.start()
+    upkeep.start()
     try:
         yield
     finally:
         resources.feeds.close()
         await anyio.to_thread.run_sync(resources.bell.stop)
+        await anyio.to_thread.run_sync(upkeep.stop)
         resources.engine.dispose()

@@ -123,6 +123,13 @@ class DatasetInUse(ServiceError):
     default = "A job that has not finished uses this data set; cancel it or wait for its end."
 
 
+class UploadEnded(ServiceError):
+    status = 409
+    type = "conflict_error"
+    code = "upload_ended"
+    default = "The upload was completed or cancelled, or its time is over; begin another."
+
+
 class ArtifactExpired(ServiceError):
     status = 410
     type = "not_found_error"

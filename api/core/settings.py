@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     broker_socket_s: Seconds = 5.0
     broker_health_s: Annotated[int, Field(ge=1, le=3600)] = 25
 
+    upkeep_s: Seconds = 60.0
+    """How often the api removes what is past its time."""
     body_max_bytes: Bytes = 2**20
     body_timeout_s: Seconds = 30.0
     json_max_depth: Annotated[int, Field(ge=1, le=128)] = 16

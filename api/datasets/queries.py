@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.core.db import now
 from api.core.errors import DatasetInUse, NotFound
-from api.datasets.tables import Dataset
+from api.datasets.tables import Dataset, PartedUpload, UploadPart
 from api.jobs.states import TERMINAL
 from api.jobs.tables import Job
 
 SPLITS = ("train", "validation", "test")
+
+
+def standing(tenant_id: str) -> ColumnElement[bool]:
+    """A tenant's data sets that are there: neither deleted nor past their time."""
+    lasts = or_(Dataset.expires_at.is_(None), Dataset.expires_at > now())
+    return and_(Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None), lasts)
+
 
 # --- written by the api
 
 
 def hold_datasets(session: Session, ids: Collection[str], *, tenant_id: str) -> dict[str, Dataset]:
     """The data sets a new job names, kept from being deleted until the transaction ends. Raises NotFound for a missing one."""
-    which = (Dataset.id.in_(ids), Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+    which = (Dataset.id.in_(ids), standing(tenant_id))
     rows = session.scalars(select(Dataset).where(*which).order_by(Dataset.id).with_for_update(read=True)).all()
     if len(rows) != len(set(ids)):
         raise NotFound("A data set that the job names does not exist.", param="dataset")
@@ -50,18 +57,64 @@ def delete(session: Session, dataset_id: str, *, tenant_id: str) -> str:
 
 
 def one(tenant_id: str, dataset_id: str) -> Select[Dataset]:
-    """A data set that is not deleted."""
-    which = (Dataset.id == dataset_id, Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
-    return select(Dataset).where(*which)
+    """A data set that is there."""
+    return select(Dataset).where(Dataset.id == dataset_id, standing(tenant_id))
 
 
 def datasets(tenant_id: str) -> Select[Dataset]:
     """A tenant's data sets, newest first."""
-    which = (Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
-    return select(Dataset).where(*which).order_by(Dataset.created_at.desc(), Dataset.id.desc())
+    return select(Dataset).where(standing(tenant_id)).order_by(Dataset.created_at.desc(), Dataset.id.desc())
 
 
 def stored_bytes(tenant_id: str) -> Select[int]:
-    """What a tenant's data sets weigh."""
-    which = (Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
-    return select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(*which)
+    """What a tenant's data sets weigh, those past their time too until their bytes are gone, and what its uploads in parts may come to."""
+    kept = (Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+    sets = select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(*kept).scalar_subquery()
+    declared = select(func.coalesce(func.sum(PartedUpload.size_bytes), 0)).where(*_pending(tenant_id))
+    return select(sets + declared.scalar_subquery())
+
+
+def outlived() -> Select[str, str]:
+    """(id, tenant) of data sets past their time whose bytes are still there."""
+    which = (Dataset.expires_at <= now(), Dataset.deleted_at.is_(None))
+    return select(Dataset.id, Dataset.tenant_id).where(*which).order_by(Dataset.expires_at)
+
+
+# --- uploads in parts
+
+
+def _pending(tenant_id: str) -> tuple[ColumnElement[bool], ...]:
+    return PartedUpload.tenant_id == tenant_id, PartedUpload.state == "pending"
+
+
+def pending_uploads(tenant_id: str) -> Select[int]:
+    """How many uploads a tenant has under way."""
+    return select(func.count()).select_from(PartedUpload).where(*_pending(tenant_id))
+
+
+def upload(tenant_id: str, upload_id: str) -> Select[PartedUpload]:
+    """An upload in parts."""
+    return select(PartedUpload).where(PartedUpload.id == upload_id, PartedUpload.tenant_id == tenant_id)
+
+
+def parts(upload_id: str) -> Select[UploadPart]:
+    """What has arrived of it."""
+    return select(UploadPart).where(UploadPart.upload_id == upload_id)
+
+
+def end_upload(session: Session, upload_id: str, state: str, *, dataset_id: str | None = None) -> bool:
+    """Complete, cancel or let expire an upload that is pending; False where it is not. Completing it takes it to be in time."""
+    which = (PartedUpload.id == upload_id, PartedUpload.state == "pending")
+    intime = (PartedUpload.expires_at <= now()) if state == "expired" else (PartedUpload.expires_at > now())
+    ended = update(PartedUpload).where(*which, intime).values(state=state, dataset_id=dataset_id)
+    return bool(session.execute(ended.returning(PartedUpload.id)).all())
+
+
+def overdue_uploads() -> Select[str]:
+    """Uploads that were to be complete by now."""
+    return select(PartedUpload.id).where(PartedUpload.state == "pending", PartedUpload.expires_at <= now())
+
+
+def forgotten_uploads(after_s: float) -> Select[str]:
+    """Uploads that ended, whichever way, and whose time has been over for so long."""
+    return select(PartedUpload.id).where(PartedUpload.state != "pending", PartedUpload.expires_at <= now(-after_s))

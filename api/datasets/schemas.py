@@ -60,7 +60,7 @@ class Report(Frozen):
 
 
 class DatasetView(Frozen):
-    """An uploaded data set. `rows` can be used, `bad_rows` are skipped."""
+    """An uploaded data set. `rows` can be used, `bad_rows` are skipped. From `expires_at` on it is not there any more."""
 
     id: str
     object: Literal["dataset"] = "dataset"
@@ -71,6 +71,7 @@ class DatasetView(Frozen):
     size_bytes: int
     sha256: str
     created_at: datetime
+    expires_at: datetime | None = None
     report: Report
 
 

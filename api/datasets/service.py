@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
@@ -12,7 +13,8 @@ import structlog
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.core import db
-from api.core.errors import ChecksumMismatch, NotFound, QuotaExceeded
+from api.core.db import now
+from api.core.errors import ChecksumMismatch, DatasetInUse, NotFound, QuotaExceeded
 from api.core.settings import Settings
 from api.core.storage import Store
 from api.datasets import queries
@@ -37,14 +39,23 @@ class Upload:
     name: str
     sha256: str | None
     max_bad_row_fraction: float
+    keep_s: float | None = None
+    """For how long; None: until it is deleted."""
 
 
 def register(
-    make: sessionmaker[Session], store: Store, settings: Settings, upload: Upload, received: Received
+    make: sessionmaker[Session],
+    store: Store,
+    settings: Settings,
+    upload: Upload,
+    received: Received,
+    *,
+    first: Callable[[Session, str], None] | None = None,
 ) -> DatasetView:
     """Check and keep an upload. Opens its transaction only after the long work of reading and copying the file.
 
-    Raises ChecksumMismatch, InvalidDataset and QuotaExceeded; then nothing stays.
+    `first` is told the new id as the first thing in that transaction. Raises ChecksumMismatch, InvalidDataset, QuotaExceeded and what
+    `first` does; then nothing stays.
     """
     if upload.sha256 is not None and not hmac.compare_digest(upload.sha256, received.sha256):
         raise ChecksumMismatch
@@ -54,7 +65,9 @@ def register(
     try:
         store.put(key, received.path)
         with db.transaction(make) as session:
-            _check_quota(session, upload.tenant_id, received.size_bytes, settings)
+            if first is not None:
+                first(session, dataset_id)
+            check_quota(session, upload.tenant_id, received.size_bytes, settings)
             row = _row(dataset_id, key, upload, received, inspected)
             session.add(row)
             session.flush()
@@ -66,7 +79,8 @@ def register(
     return made
 
 
-def _check_quota(session: Session, tenant_id: str, size_bytes: int, settings: Settings) -> None:
+def check_quota(session: Session, tenant_id: str, size_bytes: int, settings: Settings) -> None:
+    """See that so many more bytes may be kept, with the tenant locked against other uploads. Raises QuotaExceeded."""
     session.execute(key_queries.tenant_for_update(tenant_id)).one()
     stored = session.scalars(queries.stored_bytes(tenant_id)).one()
     if stored + size_bytes > settings.stored_max_bytes:
@@ -87,6 +101,7 @@ def _row(dataset_id: str, key: str, upload: Upload, received: Received, inspecte
         sha256=received.sha256,
         storage_key=key,
         report=inspected.report.model_dump(mode="json"),
+        **({} if upload.keep_s is None else {"expires_at": now(upload.keep_s)}),
     )
 
 
@@ -121,6 +136,20 @@ def delete(make: sessionmaker[Session], store: Store, tenant_id: str, dataset_id
     store.delete(key)
 
 
+def expire(make: sessionmaker[Session], store: Store) -> int:
+    """Remove the bytes of data sets past their time, but of those that an unfinished job needs; how many went."""
+    with db.reading(make) as session:
+        due = session.execute(queries.outlived()).all()
+    gone = 0
+    for row in due:
+        try:
+            delete(make, store, row.tenant_id, row.id)
+        except (DatasetInUse, NotFound):
+            continue
+        gone += 1
+    return gone
+
+
 def content(store: Store, row: Dataset) -> Content:
     """The bytes of a data set as they were uploaded."""
     return Content(
@@ -143,5 +172,6 @@ def view(row: Dataset) -> DatasetView:
         size_bytes=row.size_bytes,
         sha256=row.sha256,
         created_at=row.created_at,
+        expires_at=row.expires_at,
         report=Report.model_validate(row.report),
     )

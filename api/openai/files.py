@@ -97,6 +97,7 @@ def _view(row: Dataset | Artifact, store: Store) -> FileObject:
             id=row.id,
             bytes=row.size_bytes,
             created_at=at,
+            expires_at=None if row.expires_at is None else int(row.expires_at.timestamp()),
             filename=row.name,
             purpose="fine-tune",
             dataset=dataset_service.view(row),
@@ -106,4 +107,4 @@ def _view(row: Dataset | Artifact, store: Store) -> FileObject:
         name = f"{row.job_id}-{REPORT_FILE}"
     else:
         size, name = artifact_service.archive_size(store, row), f"{row.job_id}-{row.name}.tar"
-    return FileObject(id=row.id, bytes=size, created_at=at, filename=name, purpose="fine-tune-results")
+    return FileObject(id=row.id, bytes=size, created_at=at, expires_at=None, filename=name, purpose="fine-tune-results")

@@ -7,16 +7,20 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_, union_all, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from api.artifacts.tables import Artifact
 from api.core.db import now
+from api.datasets.queries import standing
 from api.datasets.tables import Dataset
-from api.jobs.states import JobKind
+from api.jobs.states import TERMINAL, JobKind
 from api.jobs.tables import IdempotencyKey, Job
 from api.openai.schemas import Purpose
 
 REPORT = "report"
+# The roles of sealed directories that hold a model.
+WEIGHTS = ("training", "best", "export")
 # Anything that no id looks like is the id of nothing, and never reaches a statement.
 ID = re.compile(r"[A-Za-z0-9_]{1,40}")
 
@@ -30,7 +34,7 @@ def files(
     tenant_id: str, purpose: Purpose | None, *, ascending: bool, after: tuple[datetime, str] | None
 ) -> Select[Any]:
     """(id, created_at) of a tenant's data sets and results in order of time."""
-    data = select(Dataset.id, Dataset.created_at).where(Dataset.tenant_id == tenant_id, Dataset.deleted_at.is_(None))
+    data = select(Dataset.id, Dataset.created_at).where(standing(tenant_id))
     made = (
         select(Artifact.id, Artifact.created_at)
         .join(Job, Job.id == Artifact.job_id)
@@ -48,7 +52,7 @@ def files(
 
 def datasets(tenant_id: str, ids: Collection[str]) -> Select[Dataset]:
     """Those of the tenant's data sets."""
-    return select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.id.in_(ids), Dataset.deleted_at.is_(None))
+    return select(Dataset).where(Dataset.id.in_(ids), standing(tenant_id))
 
 
 def artifacts(tenant_id: str, ids: Collection[str]) -> Select[Artifact]:
@@ -71,6 +75,17 @@ def weights(tenant_id: str, limit: int) -> Select[Artifact]:
         .order_by(Artifact.created_at.desc(), Artifact.id.desc())
         .limit(limit)
     )
+
+
+def finished(tenant_id: str, job_id: str) -> Select[str]:
+    """The job, if it is over."""
+    return select(Job.id).where(Job.id == job_id, Job.tenant_id == tenant_id, Job.state.in_(TERMINAL))
+
+
+def expire(job_id: str, name: str) -> ReturningUpdate[str]:
+    """Marks every copy of a job's weights as gone; their storage prefixes."""
+    which = (Artifact.job_id == job_id, Artifact.name == name, Artifact.expired_at.is_(None))
+    return update(Artifact).where(*which).values(expired_at=now()).returning(Artifact.storage_prefix)
 
 
 def same_body(tenant_id: str, route: str, body_sha256: bytes) -> Select[IdempotencyKey]:

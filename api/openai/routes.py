@@ -12,17 +12,18 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from api.auth import Reader, Writer
 from api.bodies import Sent, json_body
 from api.core.db import utc_now
-from api.core.errors import UploadTooLarge, ValidationFailed
+from api.core.errors import ValidationFailed
 from api.datasets import service as dataset_service
-from api.datasets.upload import Limits, Received, received
-from api.deps import JobId, Known, Resources
+from api.datasets.upload import Limits, received
+from api.deps import JobId, Known
 from api.downloads import send
 from api.jobs import service as job_service
-from api.openai import files, forms, history, jobs, models, repeats
+from api.openai import arrivals, files, forms, history, jobs, models, repeats
 from api.openai.schemas import (
     Checkpoint,
     CreateJob,
     Deleted,
+    DeletedModel,
     Event,
     FileObject,
     FineTuningJob,
@@ -34,8 +35,6 @@ from api.openai.schemas import (
 
 router = APIRouter(prefix="/v1", tags=["openai"], include_in_schema=False)
 
-MAX_BAD_ROW_FRACTION = 0.01
-_FILENAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 # What no key of a JSON path may hold in SQLite.
 _METADATA = re.compile(r"metadata\[(?P<name>[^\"\\\x00-\x1f\]]{1,64})\]")
 
@@ -63,30 +62,8 @@ async def create_file(request: Request, who: Writer, known: Known) -> FileObject
     )
     content_type = request.headers.get("content-type", "")
     async with received(request, settings.scratch_dir / "uploads", limits, suffix=".form") as body:
-        keep = partial(_keep_file, known, who.tenant_id, body, content_type)
+        keep = partial(arrivals.keep_file, known, who.tenant_id, body, content_type)
         return await anyio.to_thread.run_sync(keep)
-
-
-def _keep_file(known: Resources, tenant_id: str, body: Received, content_type: str) -> FileObject:
-    with forms.opened(body, content_type, "file") as form:
-        if form.fields.pop("purpose", None) != "fine-tune":
-            raise ValidationFailed("purpose: files here are for 'fine-tune'", param="purpose")
-        if form.fields:
-            # Expiry above all: what is promised to be deleted would stay.
-            named = "expires_after" if any(name.startswith("expires_after") for name in form.fields) else None
-            raise ValidationFailed(
-                "Send file and purpose alone: a file stays until it is deleted, and has no other options", param=named
-            )
-        if _FILENAME.fullmatch(form.filename) is None:
-            raise ValidationFailed("file: its name must have 1 to 255 characters", param="file")
-        if form.file.size_bytes > known.settings.upload_max_bytes:
-            raise UploadTooLarge(f"A file may have at most {known.settings.upload_max_bytes} bytes.")
-        upload = dataset_service.Upload(
-            tenant_id=tenant_id, name=form.filename, sha256=None, max_bad_row_fraction=MAX_BAD_ROW_FRACTION
-        )
-        made = dataset_service.register(known.make, known.store, known.settings, upload, form.file)
-    with known.reading() as session:
-        return files.get(session, known.store, tenant_id, made.id)
 
 
 @router.get("/files")
@@ -209,6 +186,13 @@ def list_models(who: Reader, known: Known) -> ModelList:
     """What jobs have made, and what the operator offers."""
     with known.reading() as session:
         return models.every(session, who.tenant_id, known.settings)
+
+
+@router.delete("/models/{name:path}")
+def delete_model(who: Writer, known: Known, name: str) -> DeletedModel:
+    """Delete the weights of a finished job; those of the operator stay."""
+    models.delete(known.make, known.store, who.tenant_id, name)
+    return DeletedModel(id=name)
 
 
 @router.get("/models/{name:path}")

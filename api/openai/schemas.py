@@ -21,6 +21,30 @@ class Sent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
+class ExpiresAfter(Sent):
+    """When a file goes by itself."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
+
+
+class CreateUpload(Sent):
+    """A file that will come in parts; `bytes` is what they come to. Whatever its `mime_type`, it is read as JSON lines."""
+
+    bytes: Annotated[int, Field(ge=1, le=2**50)]
+    filename: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
+    mime_type: Annotated[str, Field(max_length=200)]
+    purpose: Literal["fine-tune"]
+    expires_after: ExpiresAfter | None = None
+
+
+class CompleteUpload(Sent):
+    """The parts in the order of the file."""
+
+    part_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=1000)]
+    md5: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{32}$")] | None = None
+
+
 class Hyperparameters(Sent):
     """`learning_rate_multiplier` × 5e-4 is the learning rate; "auto" leaves a value to the preset or the operator."""
 
@@ -82,6 +106,7 @@ class FileObject(Frozen):
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
+    expires_at: int | None
     filename: str
     purpose: Purpose
     status: Literal["processed"] = "processed"
@@ -94,6 +119,37 @@ class Deleted(Frozen):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class DeletedModel(Frozen):
+    """What is gone."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
+class Upload(Frozen):
+    """A file that comes in parts; `file` once they are joined."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: Literal["fine-tune"] = "fine-tune"
+    status: Literal["pending", "completed", "cancelled", "expired"]
+    file: FileObject | None
+
+
+class Part(Frozen):
+    """A part that has arrived."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
 
 
 class Taken(Frozen):

@@ -39,6 +39,7 @@ WRITE = Call(scope="write", private=True)
 LIST = Call(scope="read", private=False)
 OPEN = Call(scope=None, private=False)
 # Its rows are one person's, put in as the call is made.
+COMPLETION: dict[str, Any] = {"part_ids": []}
 FINE_TUNING = {"model": "from-teacher:1", "training_file": "", "teacher": {"tiny": "gpt2"}}
 CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/v1/datasets"): Call(scope="write", private=False, content=ROWS, query="?name=rows.jsonl"),
@@ -89,8 +90,17 @@ CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/v1/fine_tuning/jobs/{job_id}/resume"): WRITE,
     ("GET", "/v1/fine_tuning/jobs/{job_id}/events"): READ,
     ("GET", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): READ,
+    ("POST", "/v1/uploads"): Call(
+        scope="write",
+        private=False,
+        body={"bytes": len(ROWS), "filename": "rows.jsonl", "mime_type": "text/jsonl", "purpose": "fine-tune"},
+    ),
+    ("POST", "/v1/uploads/{upload_id}/parts"): Call(scope="write", private=True, form={"data": ("part", ROWS)}),
+    ("POST", "/v1/uploads/{upload_id}/complete"): Call(scope="write", private=True, body=COMPLETION),
+    ("POST", "/v1/uploads/{upload_id}/cancel"): WRITE,
     ("GET", "/v1/models"): LIST,
     ("GET", "/v1/models/{name:path}"): READ,
+    ("DELETE", "/v1/models/{name:path}"): WRITE,
     ("GET", "/healthz"): OPEN,
     ("HEAD", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -117,7 +127,11 @@ def test_a_caller_gets_just_what_its_key_is_for(api: Api) -> None:
     wrong = []
     for (method, path), call in CALLS.items():
         address = real(api, path) + call.query
-        own = replace(call, body=FINE_TUNING | {"training_file": api.upload()}) if call.body is FINE_TUNING else call
+        own = call
+        if call.body is FINE_TUNING:
+            own = replace(call, body=FINE_TUNING | {"training_file": api.upload()})
+        elif call.body is COMPLETION:
+            own = replace(call, body={"part_ids": [part_of(api, address)]})
         for who, expected in expectations(call).items():
             got = verdict(send(getattr(api, who), method, address, own))
             if got not in expected:
@@ -140,6 +154,9 @@ def real(api: Api, path: str) -> str:
     for rows in ("{dataset_id}", "{file_id}"):
         if rows in path:
             return path.replace(rows, api.upload())
+    if "{upload_id}" in path:
+        declared = CALLS["POST", "/v1/uploads"].body
+        return path.replace("{upload_id}", api.owner.post("/v1/uploads", json=declared).json()["id"])
     if path == "/v1/models/{name:path}":
         job_id = api.submit()
         fill(api, job_id)
@@ -159,6 +176,12 @@ def real(api: Api, path: str) -> str:
     else:
         make_room(api)
     return path.format(job_id=job_id, name="model", path="model.safetensors")
+
+
+def part_of(api: Api, address: str) -> str:
+    """The one part of the upload that is to be completed."""
+    parts = address.replace("/complete", "/parts")
+    return str(api.owner.post(parts, files={"data": ("part", ROWS)}).json()["id"])
 
 
 def fill(api: Api, job_id: str) -> None:

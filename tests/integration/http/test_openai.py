@@ -97,11 +97,6 @@ def test_rows_are_uploaded_listed_read_and_deleted(api: Api, client: OpenAI) -> 
         ({"files": {"other": ("a.jsonl", b"{}")}, "data": {"purpose": "fine-tune"}}, 422, "file"),
         ({"files": [("file", ("a", CHAT)), ("file", ("b", CHAT))], "data": {"purpose": "fine-tune"}}, 422, "file"),
         ({"files": {"file": ("a\x7f", CHAT)}, "data": {"purpose": "fine-tune"}}, 422, "file"),
-        (
-            {"files": {"file": ("a", CHAT)}, "data": {"purpose": "fine-tune", "expires_after[seconds]": "3600"}},
-            422,
-            "expires_after",
-        ),
         ({"files": {"file": ("a", b"no rows")}, "data": {"purpose": "fine-tune"}}, 422, None),
         ({"files": {"file": ("a", CHAT)}, "data": {"purpose": "x" * 5000}}, 422, None),
         ({"files": {"file": ("a", b"x" * 250_000)}, "data": {"purpose": "fine-tune"}}, 413, None),
