@@ -40,13 +40,14 @@ class Identity:
 class Patience:
     """Whether leases mean anything: not for `hold_s` after the database had been silent longer than `silence_s`.
 
-    While it is away nobody can beat, so every lease runs out; those who hold them need a moment to beat again.
+    While it is away nobody can beat, so every lease runs out; those who hold them need a moment to beat again. Nor in the first
+    `silence_s` of a worker's life: it cannot know how long the database was away before.
     """
 
     def __init__(self, *, silence_s: float, hold_s: float, clock: Callable[[], float]) -> None:
         self._silence_s, self._hold_s, self._clock = silence_s, hold_s, clock
         self._answered_at = clock()
-        self._until = self._answered_at
+        self._until = self._answered_at + silence_s
 
     def answered(self) -> bool:
         """Call when the database has just answered; True where leases may be judged."""
@@ -98,13 +99,20 @@ class Reaper:
         with transaction(self._make) as session:
             show(session, self._identity, self._current())
         if self._patience.answered():
-            with transaction(self._make) as session:
-                reaped = transitions.reap(session, budget=self._loss_budget)
-            for job in reaped:
-                log.warning("job_reaped", job_id=job.hold.job_id, fence=job.hold.fence, state=job.state)
-            if reaped:
-                self._on_reaped()
+            self._reap()
         sweep(self._make, self._scratch)
+
+    def _reap(self) -> None:
+        with transaction(self._make) as session:
+            reaped = transitions.reap(session, budget=self._loss_budget)
+            # Asked again: a database that froze under this very look shows leases that nobody could renew meanwhile.
+            if not self._patience.answered():
+                session.rollback()
+                return
+        for job in reaped:
+            log.warning("job_reaped", job_id=job.hold.job_id, fence=job.hold.fence, state=job.state)
+        if reaped:
+            self._on_reaped()
 
     def _run(self) -> None:
         while True:
@@ -154,5 +162,5 @@ def sweep(make: sessionmaker[Session], scratch: Path) -> None:
 
 
 def patience(*, lease_s: float, hold_leases: float, clock: Callable[[], float] = monotonic) -> Patience:
-    """Silence of less than half a lease leaves every live worker time to beat."""
+    """Silence of less than half a lease leaves every live worker time to beat; and one that was killed a moment ago has more left."""
     return Patience(silence_s=lease_s / 2, hold_s=hold_leases * lease_s, clock=clock)

@@ -113,10 +113,19 @@ def test_a_beat_that_failed_is_made_up_for_at_once() -> None:
         assert beat.asked >= 3
 
 
+def test_a_worker_that_has_just_started_judges_nobody_yet() -> None:
+    # The database may have been away until this moment, and every lease have run out with it.
+    clock = Clock()
+    patience = Patience(silence_s=30.0, hold_s=90.0, clock=clock)
+    for clock.now_s in (0.0, 10.0, 29.9):
+        assert not patience.answered()
+    clock.now_s = 30.0
+    assert patience.answered()
+
+
 def test_nothing_is_reaped_for_a_while_after_the_database_was_silent() -> None:
     clock = Clock()
     patience = Patience(silence_s=30.0, hold_s=90.0, clock=clock)
-    assert patience.answered()
     clock.now_s = 30.0
     assert patience.answered()
     clock.now_s = 61.0
