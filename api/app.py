@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Protocol
 
 import anyio
 from fastapi import FastAPI
@@ -35,6 +36,9 @@ from api.openai.routes import router as openai
 from api.openai.upload_routes import router as uploads
 from api.rates import RateLimiter
 from api.upkeep import Chore, Upkeep
+from api.webhooks import service as webhook_service
+from api.webhooks.courier import Courier
+from api.webhooks.routes import router as webhooks
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -53,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     problems.install(app)
-    for router in (datasets, jobs, events, artifacts, comparisons, openai, uploads, health.router):
+    for router in (datasets, jobs, events, artifacts, comparisons, openai, uploads, webhooks, health.router):
         app.include_router(router)
     description.install(app)
     return app
@@ -77,12 +81,32 @@ def _resources(settings: Settings) -> Resources:
     )
 
 
+class Background(Protocol):
+    """A thread of this process."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End after the work at hand."""
+        ...
+
+
 def _chores(resources: Resources) -> dict[str, Chore]:
     make, store = resources.make, resources.store
     return {
         "expire_datasets": partial(dataset_service.expire, make, store),
         "expire_uploads": partial(parts.expire, make, store),
+        "forget_deliveries": partial(webhook_service.forget, make),
     }
+
+
+def _couriers(resources: Resources) -> list[Courier]:
+    settings = resources.settings
+    if settings.webhooks == "off":
+        return []
+    return [Courier(resources.make, webhook_service.rules(settings), tick_s=settings.bell_s)]
 
 
 @asynccontextmanager
@@ -91,12 +115,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # A thread uses one connection at most, so with one thread less than connections (the bell has that one) none waits for another's.
     anyio.to_thread.current_default_thread_limiter().total_tokens = max(1, 2 * resources.settings.pool_size - 1)
     upkeep = Upkeep(_chores(resources), every_s=resources.settings.upkeep_s)
-    resources.bell.start()
-    upkeep.start()
+    threads: list[Background] = [resources.bell, upkeep, *_couriers(resources)]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         resources.feeds.close()
-        await anyio.to_thread.run_sync(resources.bell.stop)
-        await anyio.to_thread.run_sync(upkeep.stop)
+        for thread in threads:
+            await anyio.to_thread.run_sync(thread.stop)
         resources.engine.dispose()

@@ -19,6 +19,7 @@ from api.terminal import (
     key_commands,
     service_commands,
     upkeep_commands,
+    webhook_commands,
 )
 from api.terminal.output import complain, hint
 
@@ -38,6 +39,7 @@ app.command()(service_commands.worker)
 app.command()(upkeep_commands.migrate)
 app.command()(upkeep_commands.probe)
 app.add_typer(key_commands.app)
+app.add_typer(webhook_commands.app)
 app.add_typer(data_commands.app)
 app.add_typer(comparison_commands.app)
 for command in (

@@ -7,7 +7,8 @@ import api.comparisons.tables
 import api.datasets.tables
 import api.events.tables
 import api.jobs.tables
-import api.keys.tables  # noqa: F401 - importing a table declares it
+import api.keys.tables
+import api.webhooks.tables  # noqa: F401 - importing a table declares it
 from api.core.db import Table
 
 METADATA = Table.metadata

@@ -60,6 +60,13 @@ class InsufficientScope(ServiceError):
     default = "The API key does not have the scope that this call needs."
 
 
+class WebhooksOff(ServiceError):
+    status = 403
+    type = "permission_error"
+    code = "webhooks_off"
+    default = "The operator of this service has not turned webhooks on (CPD_WEBHOOKS)."
+
+
 class NotFound(ServiceError):
     status = 404
     type = "not_found_error"

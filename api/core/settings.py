@@ -112,6 +112,14 @@ class Settings(BaseSettings):
     stored_max_bytes: Bytes = 2**44
     rate_per_minute: Count = 6000
 
+    webhooks: Literal["off", "public", "any"] = "off"
+    """Whether ends of jobs are told to webhooks: at public https addresses only, or at any, this machine's network too."""
+    webhook_attempts: Annotated[int, Field(ge=1, le=100)] = 14
+    webhook_first_s: Seconds = 10.0
+    """From an attempt that failed to the next; doubles with each."""
+    webhook_last_s: Seconds = 14_400.0
+    webhook_timeout_s: Seconds = 10.0
+    """For an endpoint to answer, from the first byte to the last that is read."""
     openai_teacher: str | None = None
     """The teacher of jobs that come through the OpenAI-compatible door and name none; called as they would call it."""
     openai_defaults: dict[str, Any] = {}

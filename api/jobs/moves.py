@@ -15,6 +15,7 @@ from api.jobs.entries import record
 from api.jobs.lease import HeldJob, Hold, LeaseLost, holds
 from api.jobs.states import TERMINAL, JobState, Outcome, Requested
 from api.jobs.tables import Job, JobAttempt
+from api.webhooks import outbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ def move(
     record(session, row.id, seq=row.last_seq, fence=row.fence, data=data)
     if after in TERMINAL:
         ending.ended(session, row.id)
+        outbox.ended(session, job_id=row.id, tenant_id=row.tenant_id, kind=row.kind, state=after)
     return Moved(
         job_id=row.id,
         tenant_id=row.tenant_id,

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 from rich.table import Table
-from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.orm import Session
 
-from api.core.db import connect as connect_database
-from api.core.db import sessions, transaction
 from api.keys.schemas import SCOPES, KeyView, Scope
 from api.keys.service import DEFAULT_TENANT, create_key, list_keys, revoke_key
-from api.remote.trouble import NOT_ALLOWED, BadInput, ServerUnreachable
+from api.remote.trouble import NOT_ALLOWED, BadInput
 from api.terminal.figures import moment
-from api.terminal.operator import settings_from
+from api.terminal.operator import database_session, settings_from
 from api.terminal.options import AsJson, DataDir
 from api.terminal.output import complain, hint, print_json, print_json_list, stdout
 from api.terminal.tables import whole
 
 app = typer.Typer(name="keys", help="API keys, for whoever runs the service.", no_args_is_help=True)
-
-
-@contextmanager
-def _session(data_dir: Path | None) -> Iterator[Session]:
-    settings = settings_from(data_dir=data_dir)
-    engine = connect_database(settings.database_url)
-    try:
-        with transaction(sessions(engine)) as session:
-            yield session
-    except (OperationalError, DatabaseError) as error:
-        reason = str(error.orig).splitlines()[0]
-        raise ServerUnreachable(
-            f"the database cannot be used ({reason}): run `cpd migrate`, or set CPD_DATABASE_URL"
-        ) from error
-    finally:
-        engine.dispose()
 
 
 @app.command()
@@ -57,7 +35,7 @@ def create(
     """Make a key and print it. It is shown this once."""
     scopes = _scopes(scope or SCOPES[:2])
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
-    with _session(data_dir) as session:
+    with database_session(settings_from(data_dir=data_dir)) as session:
         text = create_key(session, name=name, scopes=scopes, tenant=tenant, expires_at=expires_at)
     if as_json:
         print_json({"object": "api_key", "key": text, "name": name, "tenant": tenant, "scopes": scopes})
@@ -69,7 +47,7 @@ def create(
 @app.command("list")
 def list_all(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List keys by their prefix."""
-    with _session(data_dir) as session:
+    with database_session(settings_from(data_dir=data_dir)) as session:
         found = list_keys(session)
     if as_json:
         print_json_list(found, "api_key")
@@ -84,7 +62,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Close a key for good."""
-    with _session(data_dir) as session:
+    with database_session(settings_from(data_dir=data_dir)) as session:
         revoked = revoke_key(session, prefix)
     if not revoked:
         complain(f"no key {prefix} is open; `cpd keys list` shows them")

@@ -21,6 +21,7 @@ def short(backend: Backend) -> Backend:
         queued_max=5,
         hub_endpoint="http://127.0.0.1:9",
         model_roots=[],
+        webhooks="any",
     )
 
 

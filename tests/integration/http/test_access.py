@@ -39,6 +39,7 @@ WRITE = Call(scope="write", private=True)
 LIST = Call(scope="read", private=False)
 OPEN = Call(scope=None, private=False)
 # Its rows are one person's, put in as the call is made.
+WEBHOOK = {"name": "x", "url": "http://127.0.0.1:9/", "event_types": ["fine_tuning.job.failed"]}
 COMPLETION: dict[str, Any] = {"part_ids": []}
 FINE_TUNING = {"model": "from-teacher:1", "training_file": "", "teacher": {"tiny": "gpt2"}}
 CALLS: dict[tuple[str, str], Call] = {
@@ -101,6 +102,17 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/v1/models"): LIST,
     ("GET", "/v1/models/{name:path}"): READ,
     ("DELETE", "/v1/models/{name:path}"): WRITE,
+    ("GET", "/v1/webhook_event_types"): LIST,
+    ("POST", "/v1/webhook_endpoints"): Call(scope="write", private=False, body=WEBHOOK),
+    ("GET", "/v1/webhook_endpoints"): LIST,
+    ("GET", "/v1/webhook_endpoints/{endpoint_id}"): READ,
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}"): Call(scope="write", private=True, body={"name": "other"}),
+    ("DELETE", "/v1/webhook_endpoints/{endpoint_id}"): WRITE,
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"): Call(scope="write", private=True, body={}),
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}/test"): Call(
+        scope="write", private=True, body={"event_type": "fine_tuning.job.failed"}
+    ),
+    ("GET", "/v1/webhook_endpoints/{endpoint_id}/deliveries"): READ,
     ("GET", "/healthz"): OPEN,
     ("HEAD", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -157,6 +169,10 @@ def real(api: Api, path: str) -> str:
     if "{upload_id}" in path:
         declared = CALLS["POST", "/v1/uploads"].body
         return path.replace("{upload_id}", api.owner.post("/v1/uploads", json=declared).json()["id"])
+    if "{endpoint_id}" in path:
+        # Something that answers: this very service.
+        sent = WEBHOOK | {"url": f"{api.url}/healthz"}
+        return path.replace("{endpoint_id}", api.owner.post("/v1/webhook_endpoints", json=sent).json()["id"])
     if path == "/v1/models/{name:path}":
         job_id = api.submit()
         fill(api, job_id)
