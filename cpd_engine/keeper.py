@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from cpd_engine import checkpoint
 from cpd_engine.beside import Beside
-from cpd_engine.errors import CheckpointCorrupt
+from cpd_engine.errors import CheckpointCorrupt, StorageFull
 from cpd_engine.evaluation.report import LOWER_IS_BETTER
 from cpd_engine.events import Checkpointed, CheckpointRole, Emit, Warned
 from cpd_engine.fleet import ALONE, Fleet
@@ -96,12 +97,16 @@ class Keeper:
         self, tensors: Mapping[str, Mapping[str, Tensor]], step: int, epoch: int, micro_batch_tokens: int
     ) -> None:
         path = self._root / checkpoint.state_name(step)
-        with checkpoint.sealing(path) as draft:
-            for name, named in tensors.items():
-                checkpoint.write_tensors(draft / f"{name}.safetensors", named)
-            best = asdict(self.best) if self.best else None
-            state = {"step": step, "judged": self.judged, "best": best, "micro_batch_tokens": micro_batch_tokens}
-            checkpoint.write_json(draft / "state.json", state)
+        best = asdict(self.best) if self.best else None
+        state = {"step": step, "judged": self.judged, "best": best, "micro_batch_tokens": micro_batch_tokens}
+        try:
+            _seal(path, tensors, state)
+        except StorageFull:
+            if len(checkpoint.states(self._root)) < 2:
+                raise
+            # One try with the room of all but the newest: a state to go back to is worth more than two.
+            checkpoint.prune(self._root, keep=1)
+            _seal(path, tensors, state)
         standing = checkpoint.prune(self._root, keep=self._place.keep)
         retained = tuple(f"{self._place.prefix}{state.name}" for state in standing)
         self._announce(path, "training", retained, step=step, epoch=epoch)
@@ -205,3 +210,10 @@ class Keeper:
                 metrics=metrics or {},
             )
         )
+
+
+def _seal(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    with checkpoint.sealing(path) as draft:
+        for name, named in tensors.items():
+            checkpoint.write_tensors(draft / f"{name}.safetensors", named)
+        checkpoint.write_json(draft / "state.json", state)

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Literal
 
 from cpd_engine.inputs import JUDGE_KEY, JudgeEndpoint
+from worker.bounded_log import BoundedLog
 
 # What a worker holds and an engine has no use for: database and broker passwords, keys of the store.
 SECRET_PREFIXES = ("CPD_", "AWS_")
@@ -106,16 +107,7 @@ class Child:
         events, events_out = os.pipe()
         output, output_in = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                arguments(events_out),
-                stdin=subprocess.PIPE,
-                stdout=output_in,
-                stderr=output_in,
-                pass_fds=(events_out,),
-                env=dict(environment),
-                bufsize=0,
-                start_new_session=True,
-            )
+            self._process = _engine(arguments(events_out), environment, events=events_out, output=output_in)
         except BaseException:
             os.close(events)
             os.close(output)
@@ -124,11 +116,9 @@ class Child:
         finally:
             os.close(events_out)
             os.close(output_in)
-        self._events = threading.Thread(target=self._pump_events, args=(events,), name="engine-events", daemon=True)
-        self._output = threading.Thread(target=self._pump_output, args=(output,), name="engine-log", daemon=True)
-        self._waiter = threading.Thread(target=self._wait, name="engine-wait", daemon=True)
-        for thread in (self._events, self._output, self._waiter):
-            thread.start()
+        self._events = _started("engine-events", self._pump_events, events)
+        self._output = _started("engine-log", self._pump_output, output)
+        self._waiter = _started("engine-wait", self._wait)
 
     @property
     def pid(self) -> int:
@@ -201,6 +191,27 @@ class Child:
                 self._log.write(chunk)
 
 
+def _engine(
+    arguments: Sequence[str], environment: Mapping[str, str], *, events: int, output: int
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        pass_fds=(events,),
+        env=dict(environment),
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+def _started(name: str, work: Callable[..., None], *given: int) -> threading.Thread:
+    thread = threading.Thread(target=work, args=given, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 def whole_lines(chunks: Iterator[bytes], *, max_bytes: int = MAX_LINE_BYTES) -> Iterator[list[bytes]]:
     """Cut a stream into lines, several at a time. A line longer than `max_bytes` comes out empty, so that line numbers hold.
 
@@ -215,36 +226,3 @@ def whole_lines(chunks: Iterator[bytes], *, max_bytes: int = MAX_LINE_BYTES) -> 
             rest, too_long = b"", False
         too_long = too_long or len(rest) + len(last) > max_bytes
         rest = b"" if too_long else rest + last
-
-
-class BoundedLog:
-    """A log file of at most `max_bytes` and one of its predecessors (`<name>.1`), and the newest few KB in memory."""
-
-    def __init__(self, path: Path, max_bytes: int, *, tail_bytes: int = 4096) -> None:
-        self._path, self._max_bytes, self._tail_bytes = path, max_bytes, tail_bytes
-        self._lock = threading.Lock()
-        self._file = path.open("wb")
-        self._tail = b""
-
-    def write(self, chunk: bytes) -> None:
-        """Append; a file that would grow too large becomes the predecessor."""
-        with self._lock:
-            if self._file.closed:
-                return
-            if self._file.tell() and self._file.tell() + len(chunk) > self._max_bytes:
-                self._file.close()
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
-                self._file = self._path.open("wb")
-            self._file.write(chunk)
-            self._file.flush()
-            self._tail = (self._tail + chunk)[-self._tail_bytes :]
-
-    def tail(self) -> str:
-        """The newest few KB as text."""
-        with self._lock:
-            return self._tail.decode(errors="replace").strip()
-
-    def close(self) -> None:
-        """No more is written."""
-        with self._lock:
-            self._file.close()

@@ -117,8 +117,8 @@ class Attempt:
             child.close()
             spool.close()
             recorder.join()
-        if recorder.trouble is not None:
-            return broken_off(recorder.trouble)
+        if (trouble := recorder.trouble or spool.trouble) is not None:
+            return broken_off(trouble)
         self._unless_lost()
         return verdict(
             returncode=child.join(0) or 0,
@@ -152,7 +152,8 @@ class Attempt:
             if self._told_to_stop():
                 child.ask_to_stop()
             asked_s = child.asked_for_s()
-            if recorder.trouble is not None or (asked_s is not None and asked_s > self._settings.cancel_grace_s):
+            overdue = asked_s is not None and asked_s > self._settings.cancel_grace_s
+            if overdue or recorder.trouble is not None or spool.trouble is not None:
                 child.kill()
             elif spool.silent_s > self._settings.stall_s:
                 silent_s = silent_s or spool.silent_s

@@ -35,6 +35,8 @@ class Spool:
         self._closed = False
         self._urgent = False
         self._appended_at = monotonic()
+        self.trouble: OSError | None = None
+        """Why no more lines can be kept, such as a full disk."""
 
     @property
     def backlog(self) -> int:
@@ -47,18 +49,28 @@ class Spool:
         return 0.0 if self.backlog else monotonic() - self._appended_at
 
     def append(self, lines: list[bytes], *, urgent: bool = False) -> None:
-        """Add whole lines; `urgent` ones end the reader's lingering. After `close` they are dropped."""
+        """Add whole lines; `urgent` ones end the reader's lingering. After `close` they are dropped, and from the first `trouble` on."""
         block = b"".join(line + b"\n" for line in lines)
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._size - self._position < self._max_bytes)
             if self._closed:
                 return
-            self._writing.write(block)
-            self._size += len(block)
-            self._appended += len(lines)
-            self._appended_at = monotonic()
-            self._urgent = self._urgent or urgent
+            try:
+                self._write(block)
+            except OSError as error:
+                # Raised here it would end the thread that reads the engine's pipe, and nobody would hear of it.
+                self.trouble, self._closed = error, True
+            else:
+                self._size += len(block)
+                self._appended += len(lines)
+                self._appended_at = monotonic()
+                self._urgent = self._urgent or urgent
             self._changed.notify_all()
+
+    def _write(self, block: bytes) -> None:
+        left = memoryview(block)
+        while left:
+            left = left[self._writing.write(left) :]
 
     def end(self) -> None:
         """No more lines will come; those that wait can still be taken."""

@@ -23,7 +23,8 @@ from cpd_engine import options
 from cpd_engine.inputs import JudgeEndpoint
 from tests.deadline import eventually
 from tests.integration.worker.fleet import gone
-from worker.child import BoundedLog, Child, EngineCommand, engine_environment, whole_lines
+from worker.bounded_log import BoundedLog
+from worker.child import Child, EngineCommand, engine_environment, whole_lines
 
 WATCHED = """
 import os, signal, sys, threading
@@ -232,3 +233,11 @@ def test_a_log_keeps_its_end(tmp_path: Path) -> None:
     log.write(b"after the end")
     assert log.tail() == "0998\n0999"
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200
+
+
+def test_a_log_that_finds_the_disk_full_keeps_the_last_words_all_the_same() -> None:
+    log = BoundedLog(Path("/dev/full"), 100, tail_bytes=10)
+    for word in (b"one\n", b"two\n", b"three\n"):
+        log.write(word)
+    log.close()
+    assert log.tail() == "two\nthree"

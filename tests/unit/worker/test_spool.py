@@ -87,3 +87,12 @@ def test_a_writer_is_not_silent_while_its_lines_wait(tmp_path: Path) -> None:
     spool.append([b"line"])
     assert spool.silent_s == 0.0
     spool.close()
+
+
+def test_a_full_disk_is_told_and_ends_the_queue_after_what_it_holds() -> None:
+    spool = Spool(Path("/dev/full"), max_bytes=100)
+    spool.append([b"one"])
+    spool.append([b"two"])
+    assert isinstance(spool.trouble, OSError)
+    assert spool.take(max_lines=9, linger_s=0.0) is None
+    spool.close()
