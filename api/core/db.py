@@ -131,7 +131,8 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
     # isolation_level None hands BEGIN to us: the driver's own deferred BEGIN makes two writers fail instead of wait.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    # FULL: in WAL, NORMAL forgets the last commits when the power fails, jobs that were answered for and checkpoints' rows among them.
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
