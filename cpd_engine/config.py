@@ -25,6 +25,18 @@ from cpd_engine.presets import PRESETS
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
 Curriculum = Literal["calibrated", "calibrated_affine", "none", "linear", "cosine", "baby_step", "dakd"]
 Difficulty = Literal["ce_mean", "ce_sum", "teacher_ce", "dds", "entropy", "rouge_l", "rank_fusion", "answer", "tests"]
+# What each of them measures, for the axis of a figure.
+MEASURES: dict[str, str] = {
+    "ce_mean": "student's CE, nats per token",
+    "ce_sum": "student's CE, nats per response",
+    "teacher_ce": "teacher's CE, nats per token",
+    "entropy": "student's entropy, nats per token",
+    "dds": "student's CE over the teacher's",
+    "rouge_l": "1 − ROUGE-L of the student's answer",
+    "rank_fusion": "fused rank of ROUGE-L and CE",
+    "answer": "wrong final answers of the student (0 or 1)",
+    "tests": "share of tests that the student's answer fails",
+}
 # The difficulties that a pass of the teacher is needed for.
 BY_TEACHER = frozenset({"teacher_ce", "dds"})
 MixingKind = Literal["linear", "open", "cosine", "calibrated", "fixed", "step", "adaptive"]

@@ -79,6 +79,18 @@ def ranks_by(ce_mean: Floats, id_ranks: NDArray[np.int64]) -> NDArray[np.int64]:
     return ranks
 
 
+def suspicious(student_ce: Floats, teacher_ce: Floats, *, share: float = 0.1) -> NDArray[np.int64]:
+    """Samples in the hardest `share` of both models' mean CE [N], the teacher's least likely first.
+
+    What a good model of the task finds unlikely is often wrong, and hard for the student for that reason alone.
+    """
+    usable = np.flatnonzero(np.isfinite(student_ce) & np.isfinite(teacher_ce))
+    count = int(share * len(usable))
+    by_student, by_teacher = (usable[np.argsort(-values[usable], kind="stable")] for values in (student_ce, teacher_ce))
+    found: NDArray[np.int64] = by_teacher[:count][np.isin(by_teacher[:count], by_student[:count])]
+    return found
+
+
 def breaks_ties(kind: Difficulty) -> bool:
     """True where samples of equal score are ordered by `ranks_by`."""
     return kind in BY_GRADES

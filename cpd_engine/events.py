@@ -167,10 +167,33 @@ class ScoredSample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedSample:
+    """A training sample at place `k`, from 1, of the profile's order, with its difficulty and the head of its prompt."""
+
+    k: int
+    id: str
+    score: float
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspiciousSample:
+    """A training sample that the untrained student finds hard and the teacher unlikely: often a wrong answer. Nats per token."""
+
+    id: str
+    student_ce: float
+    teacher_ce: float
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileReady:
     """The difficulty profile L̄(k), thinned to at most about 500 points (`k`, `cumulative`), and what the curriculum made of it.
 
-    `descending`: the curriculum takes the hardest first, and L̄(k) is the mean of the k hardest.
+    `descending`: the curriculum takes the hardest first, and L̄(k) is the mean of the k hardest. `along`: samples at even distances
+    in the profile's order. `suspicious`: of the samples in the hardest tenth of both models those that the teacher finds least likely,
+    None where the difficulty did not ask the teacher.
     """
 
     difficulty: str
@@ -188,6 +211,8 @@ class ProfileReady:
     temperatures: tuple[float, ...]
     easiest: tuple[ScoredSample, ...]
     hardest: tuple[ScoredSample, ...]
+    along: tuple[PlacedSample, ...] = ()
+    suspicious: tuple[SuspiciousSample, ...] | None = None
     kind: Literal["profile_ready"] = "profile_ready"
 
 
@@ -416,7 +441,7 @@ class Reported:
     """The final table. `gap_closed` by metric: (student − untouched) / (teacher − untouched); absent where the gap is not positive.
 
     `rows` and what follows are of the run's own test split; `suites` of each suite that was asked for; `judged` where a
-    judge was.
+    judge was. `intervals` by model and metric: 95 % bootstrap intervals of `scores` over the rows; reports of older versions lack them.
     """
 
     rows: int
@@ -426,6 +451,7 @@ class Reported:
     comparisons: tuple[Comparison, ...]
     suites: tuple[SuiteReport, ...] = ()
     judged: JudgeReport | None = None
+    intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     kind: Literal["reported"] = "reported"
 
 

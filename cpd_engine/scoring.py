@@ -34,6 +34,11 @@ class CrossEntropies:
     entropy_sums: NDArray[np.float64] | None = None
 
     @property
+    def means(self) -> NDArray[np.float64]:
+        """Of each sample [N], in nats per supervised token."""
+        return self.sums / self.tokens
+
+    @property
     def mean(self) -> float:
         """Nats per supervised token over all samples."""
         return float(self.sums.sum() / self.tokens.sum())

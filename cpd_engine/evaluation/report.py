@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
-from cpd_engine.evaluation.significance import Paired, paired
+import numpy as np
+
+from cpd_engine.evaluation.significance import Paired, bootstrap_interval, paired
 from cpd_engine.events import Comparison, Reported, Subject
 
 METRICS = ("exact_match", "rouge_l", "ce")
@@ -99,6 +101,9 @@ def build_report(rows: Scores, *, steps: Mapping[str, int], seed: int) -> Report
         steps=dict(steps),
         gap_closed=gap_closed(scores),
         comparisons=tuple(_compare(rows, other, metric, seed=seed) for other in others for metric in METRICS),
+        intervals={
+            subject: {metric: _interval(rows[subject], metric, seed=seed) for metric in METRICS} for subject in subjects
+        },
     )
 
 
@@ -142,6 +147,12 @@ def _answer(scored: RowScored) -> dict[str, Any]:
 
 def _compare(rows: Scores, other: Subject, metric: str, *, seed: int) -> Comparison:
     return told(paired(_column(rows["student"], metric), _column(rows[other], metric), seed=seed), other, metric)
+
+
+def _interval(rows: Sequence[RowScored], metric: str, *, seed: int) -> tuple[float, float]:
+    """Of `metrics_of`'s mean, in which a row weighs as many tokens as its reference has where the metric is ce."""
+    weights = [row.supervised if metric in LOWER_IS_BETTER else 1 for row in rows]
+    return bootstrap_interval(np.asarray(_column(rows, metric)), np.asarray(weights, dtype=np.float64), seed=seed)
 
 
 def told(result: Paired, other: Subject, metric: str) -> Comparison:

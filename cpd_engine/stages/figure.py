@@ -6,23 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpd_engine.config import MEASURES
 from cpd_engine.events import ProfileReady
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _CURVE, _CUT, _BAR = "#333333", "#1f5fa8", "#d9730d", "#9db8d9"
-_NAMES = {
-    "ce_mean": "student's CE, nats per token",
-    "ce_sum": "student's CE, nats per response",
-    "teacher_ce": "teacher's CE, nats per token",
-    "entropy": "student's entropy, nats per token",
-    "dds": "student's CE over the teacher's",
-    "rouge_l": "1 − ROUGE-L of the student's answer",
-    "rank_fusion": "fused rank of ROUGE-L and CE",
-    "answer": "wrong final answers of the student (0 or 1)",
-    "tests": "share of tests that the student's answer fails",
-}
 # Cuts nearer to each other than this share of the samples share a label.
 _LABEL_GAP = 0.045
 
@@ -42,7 +32,7 @@ def draw_profile(ready: ProfileReady, path: Path) -> None:
     for axes in (curve, histogram):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_INK)
-    name = _NAMES.get(ready.difficulty, ready.difficulty)
+    name = MEASURES.get(ready.difficulty, ready.difficulty)
     figure.suptitle(
         f"Difficulty profile: {ready.samples:,} samples, {len(ready.subset_sizes)} epochs", color=_INK, fontsize=13
     )

@@ -16,7 +16,7 @@ from cpd_engine.curriculum import HARDEST_FIRST
 from cpd_engine.data.batches import pad
 from cpd_engine.data.store import read_column, write_columns
 from cpd_engine.errors import DatasetInvalid
-from cpd_engine.events import Planned, ProfileReady, ScoredSample, Warned
+from cpd_engine.events import Planned, Warned
 from cpd_engine.models.load import load, save
 from cpd_engine.models.prune import block_influence, drop_layers, least_influential
 from cpd_engine.profile import DifficultyProfile
@@ -26,6 +26,7 @@ from cpd_engine.stages.attempting import column_of
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.figure import draw_profile
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.profile_told import profile_ready
 from cpd_engine.stages.scored import student_attempts, student_scores
 from cpd_engine.stages.teaching import Teaching
 
@@ -36,9 +37,6 @@ _UNSCORED: dict[str, str] = {
     "answer": "have no final answer in their response",
     "tests": "carry no tests that can be run",
 }
-_POINTS = 500
-_SHOWN = 20
-_BINS = 40
 # Samples on which the influence of a layer is measured, and how many go through the model together.
 _INFLUENCE_SAMPLES = 128
 _INFLUENCE_BATCH = 8
@@ -82,11 +80,12 @@ def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: P
     if not run.stands("profile"):
         by_student = student_scores(run, prepared, student)
         kind = run.config.difficulty or "ce_mean"
-        by_teacher = teaching.cross_entropies(student) if difficulty.needs_teacher(kind) else None
+        by_teacher = teaching.cross_entropies(student) if _asks_teacher(run) else None
         by_answers = student_attempts(run, prepared, student) if difficulty.needs_answers(kind) else None
         seal_scores(run, prepared, by_student, by_teacher, by_answers)
     kept = run.out / "profile" / SCORES
     scores, ce_mean = read_column(kept, "score"), read_column(kept, "student_ce_sum") / prepared.samples.supervised
+    teacher_ce = read_column(kept, "teacher_ce_sum") / prepared.samples.supervised if _asks_teacher(run) else None
     found = _profiled(run, prepared, scores, read_column(kept, "tie_break") if _ties(run) else None)
     for warning in found.warnings:
         run.emit(warning)
@@ -94,7 +93,7 @@ def make_profile(run: Run, prepared: Prepared, *, teaching: Teaching, student: P
         told = f"{unscored} training samples {_UNSCORED.get(run.config.difficulty or '', 'have no finite difficulty')} and are left out"
         run.emit(Warned(code="unscored_samples", message=told))
     run.emit(found.planned)
-    run.emit(_ready(run, prepared, found))
+    run.emit(profile_ready(run, prepared, found.profile, found.planned, ce_mean, teacher_ce))
     return Profiled(profile=found.profile, ce_mean=ce_mean, planned=found.planned)
 
 
@@ -103,6 +102,10 @@ class _Found:
     profile: DifficultyProfile
     planned: Planned
     warnings: tuple[Warned, ...]
+
+
+def _asks_teacher(run: Run) -> bool:
+    return difficulty.needs_teacher(run.config.difficulty or "ce_mean")
 
 
 def _ties(run: Run) -> bool:
@@ -157,49 +160,13 @@ def seal_scores(
     if by_answers is not None:
         columns[f"student_{column_of(kind)}"] = by_answers
     if _ties(run):
-        columns["tie_break"] = by_student.sums / by_student.tokens
+        columns["tie_break"] = by_student.means
     if run.fleet.leads:
-        ready = _ready(run, prepared, _profiled(run, prepared, scores, columns.get("tie_break")))
+        found = _profiled(run, prepared, scores, columns.get("tie_break"))
+        teacher_ce = by_teacher.means if by_teacher else None
+        ready = profile_ready(run, prepared, found.profile, found.planned, by_student.means, teacher_ce)
         with run.sealing("profile", "profile") as draft:
             write_columns(draft / SCORES, columns, metadata={"difficulty": kind})
             checkpoint.write_json(draft / "profile.json", asdict(ready))
             draw_profile(ready, draft / "profile.png")
     run.fleet.wait()
-
-
-def _ready(run: Run, prepared: Prepared, found: _Found) -> ProfileReady:
-    profile, epochs = found.profile, found.planned.epochs
-    size = len(profile.order)
-    at = np.unique(np.linspace(0, size - 1, min(size, _POINTS)).round().astype(np.int64))
-    first, last = range(min(_SHOWN, size)), range(size - 1, max(size - 1 - _SHOWN, -1), -1)
-    counts, edges = np.histogram(profile.scores, bins=_BINS)
-    return ProfileReady(
-        difficulty=run.config.difficulty or "ce_mean",
-        samples=size,
-        unscored=len(prepared.samples) - size,
-        descending=profile.descending,
-        mean=float(profile.cumulative[-1]),
-        k=tuple((at + 1).tolist()),
-        cumulative=tuple(profile.cumulative[at].tolist()),
-        histogram_edges=tuple(edges.tolist()),
-        histogram_counts=tuple(counts.tolist()),
-        targets=tuple(epoch.target for epoch in epochs if epoch.target is not None),
-        subset_sizes=tuple(epoch.subset_size for epoch in epochs),
-        mixing=tuple(epoch.mixing for epoch in epochs),
-        temperatures=tuple(epoch.temperature for epoch in epochs),
-        easiest=_shown(prepared, profile, last if profile.descending else first),
-        hardest=_shown(prepared, profile, first if profile.descending else last),
-    )
-
-
-def _shown(prepared: Prepared, profile: DifficultyProfile, places: range) -> tuple[ScoredSample, ...]:
-    shown = []
-    for place in places:
-        row = prepared.rows[prepared.samples[int(profile.order[place])].row]
-        prompt = f"{row.instruction}\n{row.input}".strip()
-        shown.append(
-            ScoredSample(
-                id=row.id, score=float(profile.scores[place]), prompt=prompt[:500], response=row.response[:500]
-            )
-        )
-    return tuple(shown)

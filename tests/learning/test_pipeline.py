@@ -176,7 +176,7 @@ def test_the_paper_preset_warns_of_its_dead_epoch_and_distils_nothing_in_it(tmp_
 @pytest.mark.parametrize("difficulty", ["teacher_ce", "dds"])
 def test_difficulty_by_the_teacher_is_kept_beside_the_students(difficulty: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    _run(_config(tmp_path, difficulty=difficulty, curriculum="calibrated_affine"), out)
+    events = _run(_config(tmp_path, difficulty=difficulty, curriculum="calibrated_affine"), out)
     kept = feather.read_table(out / "profile" / "scores.arrow")
     score, by_teacher, by_student, tokens = (
         kept[name].to_numpy() for name in ("score", "teacher_ce_sum", "student_ce_sum", "supervised_tokens")
@@ -188,6 +188,13 @@ def test_difficulty_by_the_teacher_is_kept_beside_the_students(difficulty: str, 
     rows = [json.loads(line)["id"] for line in (out / "prepared" / "train.jsonl").read_text().splitlines()]
     assert kept["id"].to_pylist() == rows
     assert kept.schema.metadata == {b"difficulty": difficulty.encode()}
+    (ready,) = _of(events, "profile_ready")
+    mean = {row: (float(s), float(t)) for row, s, t in zip(rows, by_student / tokens, by_teacher / tokens, strict=True)}
+    assert {one["id"]: (one["student_ce"], one["teacher_ce"]) for one in ready["suspicious"]}.items() <= mean.items()
+    # Places in the profile's order, its two ends among them.
+    ranked = sorted(score.tolist())
+    assert [one["score"] for one in ready["along"]] == [ranked[one["k"] - 1] for one in ready["along"]]
+    assert {1, len(ranked)} <= {one["k"] for one in ready["along"]}
 
 
 def test_difficulty_by_entropy_is_kept_and_ranks(tmp_path: Path) -> None:

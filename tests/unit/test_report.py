@@ -72,6 +72,20 @@ def test_the_gap_closed_counts_the_same_way_up_and_down() -> None:
     assert closed["ce"] == pytest.approx((2.0 - 0.5) / (2.0 - 0.25))
 
 
+def test_every_score_lies_within_its_interval_and_a_certain_one_has_none_around_it() -> None:
+    rows = _four() | {"student": [*_scored([1, 0, 1, 0])[:3], Scored("row-3", 0.0, 0.0, ce_sum=90.0, supervised=10)]}
+    report = build_report(rows, steps={}, seed=0)
+
+    for subject, values in report.scores.items():
+        for metric, value in values.items():
+            low, high = report.intervals[subject][metric]
+            assert low <= value <= high
+    assert report.intervals["teacher"]["exact_match"] == (100.0, 100.0)
+    # The long row weighs as many tokens as it has: 96 nats over 16 tokens, not the mean of 1, 1, 1 and 9.
+    assert report.scores["student"]["ce"] == 6.0
+    assert report.intervals["student"]["ce"] == pytest.approx((1.0, 8.2), abs=0.6)
+
+
 def test_a_metric_in_which_the_teacher_is_no_better_has_no_gap() -> None:
     level = {"exact_match": 10.0, "rouge_l": 10.0, "ce": 1.0}
     scores = {"teacher": level, "untouched": {"exact_match": 10.0, "rouge_l": 20.0, "ce": 0.5}, "student": level}

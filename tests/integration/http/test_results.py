@@ -30,6 +30,7 @@ REPORT: dict[str, Any] = {
     "rows": 2,
     "scores": {"teacher": {"rouge_l": 80.0}, "student": {"rouge_l": 60.0}},
     "steps": {"student": 12},
+    "intervals": {"student": {"rouge_l": [55.0, 65.0]}},
     "gap_closed": {"rouge_l": 0.5},
     "comparisons": [
         {
@@ -127,7 +128,7 @@ def test_the_profile_comes_when_the_samples_are_scored(api: Api) -> None:
     api.say(hold, ("profile_ready", PROFILE))
 
     assert (early.status_code, early.json()["error"]["code"]) == (409, "artifact_not_ready")
-    assert api.reader.get(address).json() == PROFILE | {"kind": "profile_ready"}
+    assert api.reader.get(address).json() == PROFILE | {"along": [], "suspicious": None, "kind": "profile_ready"}
 
 
 def test_an_evaluation_that_was_repeated_counts_once(api: Api) -> None:
