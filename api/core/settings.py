@@ -136,6 +136,10 @@ class Settings(BaseSettings):
     """Per million tokens; with the other one, the evaluation tells what the judge cost."""
     judge_completion_price: Price | None = None
     judge_concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    gpu_hour_price: Price | None = None
+    """What an hour of one GPU costs, so that plans and comparisons tell money; None: they tell time."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """In which that is counted."""
     engine_command: tuple[str, ...] = (sys.executable, "-m", "cpd_engine")
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

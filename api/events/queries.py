@@ -131,6 +131,12 @@ def of_kinds(job_ids: Sequence[str], *kinds: str) -> Select[JobEvent]:
     )
 
 
+def of_tenant(tenant_id: str, job_ids: Sequence[str], *kinds: str) -> Select[JobEvent]:
+    """The same, of those jobs that are the tenant's."""
+    own = select(Job.id).where(Job.tenant_id == tenant_id, Job.id.in_(job_ids))
+    return of_kinds(job_ids, *kinds).where(JobEvent.job_id.in_(own))
+
+
 def series(job_id: str, name: str | None) -> Select[str, int, float, datetime]:
     """(name, step, value, at) of one series, or of every one, by name and step."""
     points = select(JobMetric.name, JobMetric.step, JobMetric.value, JobMetric.at).where(JobMetric.job_id == job_id)

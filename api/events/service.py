@@ -98,6 +98,12 @@ def evaluation(session: Session, tenant_id: str, job_id: str) -> Evaluation:
     )
 
 
+def parameters(session: Session, tenant_id: str, job_ids: Sequence[str]) -> dict[str, int]:
+    """How large the exported student of each job is, of those of the tenant that have one."""
+    told = session.scalars(queries.of_tenant(tenant_id, job_ids, "exported"))
+    return {event.job_id: int(event.data["parameters"]) for event in told}
+
+
 def _data(session: Session, tenant_id: str, job_id: str, kind: str) -> list[dict[str, Any]]:
     last_seq(session, tenant_id, job_id)
     return [event.data for event in session.scalars(queries.of_kinds([job_id], kind))]

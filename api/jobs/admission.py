@@ -13,7 +13,7 @@ from api.core.settings import Settings
 from api.datasets import queries as dataset_queries
 from api.datasets.tables import Dataset
 from api.jobs import queries
-from api.jobs.costs import cost
+from api.jobs.costs import cost, price_of
 from api.jobs.schemas import Bounds, Cost, EpochEstimate, Estimate, Remark
 from api.jobs.states import JobState
 from api.keys import queries as key_queries
@@ -86,7 +86,7 @@ def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Setti
         return None if hold else cost(session, tenant_id, resolved, planned, data, settings)
 
     try:
-        return _planned(resolved, samples, price)
+        return _planned(resolved, samples, price).model_copy(update={"price": price_of(resolved.resources, settings)})
     except NothingToLearn as error:
         raise ValidationFailed(str(error), param="alpha") from error
     except ConfigInvalid as error:

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from api.core.settings import Settings
 from api.datasets.tables import Dataset
 from api.jobs import queries
-from api.jobs.schemas import Cost
-from cpd_engine.config import LocalModel, RunConfig, StudentFromTeacher, StudentRef, TeacherRef, TinyModel
+from api.jobs.schemas import Cost, Price
+from cpd_engine.config import LocalModel, ResourceSpec, RunConfig, StudentFromTeacher, StudentRef, TeacherRef, TinyModel
 from cpd_engine.events import Planned
 from cpd_engine.forecast import forecast, keeps_states, step_flops
 from cpd_engine.shapes import Shape, shape_of, tiny_shape, without_layers
@@ -46,7 +46,18 @@ def cost(
         response_characters=response_characters,
         flops_per_s=_reached(session, tenant_id, settings),
     )
-    return Cost(**{name: getattr(made, name) for name in Cost.model_fields})
+    price = price_of(spec.resources, settings)
+    money = price.of(made.duration_s) if price is not None and made.duration_s is not None else None
+    return Cost(**{name: getattr(made, name) for name in Cost.model_fields if name != "money"}, money=money)
+
+
+def price_of(resources: ResourceSpec, settings: Settings) -> Price | None:
+    """What a run on these costs by the hour; None where the operator has named no price."""
+    if settings.gpu_hour_price is None:
+        return None
+    return Price(
+        per_gpu_hour=settings.gpu_hour_price, currency=settings.currency, gpus=resources.gpus * resources.nodes
+    )
 
 
 def _characters(spec: RunConfig, samples: int, data: Mapping[str, Dataset]) -> tuple[int, int] | None:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from api.jobs.states import JobKind, JobState, Requested
 from cpd_engine.events import Forecasted
 
+HOUR_S = 3600.0
+
 
 class Frozen(BaseModel):
     """Base of the answers."""
@@ -124,11 +126,24 @@ class Bounds(Frozen):
     most: int
 
 
+class Price(Frozen):
+    """What the operator charges or pays for an hour of a GPU, and how many the run holds."""
+
+    per_gpu_hour: float
+    currency: str
+    gpus: int
+
+    def of(self, duration_s: float) -> float:
+        """What so many seconds of the run cost."""
+        return duration_s / HOUR_S * self.gpus * self.per_gpu_hour
+
+
 class Cost(Frozen):
     """What the run will take, from shapes alone; POST /v1/jobs/probe measures it. Null where a model is known only to the hub.
 
     `tokens` go through the student at `tokens_per_s`; `cache_bytes` is what the teacher's states take, 0 where none are kept.
     The true duration lies between `duration_s` / `error_factor` and `duration_s` × `error_factor`; `assumptions` say what it rests on.
+    `money` is the duration at the estimate's `price`.
     """
 
     teacher_parameters: int | None
@@ -141,6 +156,7 @@ class Cost(Frozen):
     duration_s: float | None
     error_factor: float
     assumptions: tuple[str, ...]
+    money: float | None = None
 
 
 class Estimate(Frozen):
@@ -149,6 +165,7 @@ class Estimate(Frozen):
     A calibrated curriculum waits for the difficulty profile, and how many rows survive is known once they are tokenised: then
     `exact` is false, `total_iterations` assumes a difficulty that grows evenly, and the true number lies within `iterations`.
     Everything that depends on the data is null where its size is not known beforehand (a hub data set without `max_rows`).
+    `price` is null where the operator has named none.
     """
 
     object: Literal["estimate"] = "estimate"
@@ -160,4 +177,5 @@ class Estimate(Frozen):
     iterations: Bounds | None
     epochs: list[EpochEstimate]
     cost: Cost | None
+    price: Price | None = None
     warnings: list[Remark]

@@ -202,6 +202,15 @@ class Cost(Answer):
     duration_s: float | None = None
     error_factor: float
     assumptions: tuple[str, ...] = ()
+    money: float | None = None
+
+
+class Price(Answer):
+    """What the operator counts for an hour of a GPU, and how many the job holds."""
+
+    per_gpu_hour: float
+    currency: str
+    gpus: int
 
 
 class Estimate(Answer):
@@ -215,4 +224,5 @@ class Estimate(Answer):
     iterations: Bounds | None = None
     epochs: tuple[EpochEstimate, ...] = ()
     cost: Cost | None = None
+    price: Price | None = None
     warnings: tuple[Remark, ...] = ()

@@ -23,7 +23,21 @@ def plan(found: Estimate) -> RenderableType:
             *numbers,
             style="dim" if epoch.dead else "",
         )
-    return Group(table, *costs(found.cost), *warnings(found.warnings))
+    return Group(table, *costs(found.cost), *_money(found), *warnings(found.warnings))
+
+
+def _money(found: Estimate) -> list[Text]:
+    """What it comes to at the operator's price, where there is one."""
+    if found.price is None or found.cost is None or found.cost.money is None:
+        return []
+    money, factor, price = found.cost.money, found.cost.error_factor, found.price
+    bounds = f"between {number(money / factor, 2)} and {number(money * factor, 2)}"
+    return [
+        Text(
+            f"about {number(money, 2)} {price.currency} ({bounds}) at {number(price.per_gpu_hour, 2)} an hour of a GPU, "
+            f"on {count(price.gpus)}"
+        )
+    ]
 
 
 def _title(found: Estimate) -> str:

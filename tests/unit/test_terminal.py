@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from api.jobs.states import JobState
-from api.remote.answers import Event, Job
+from api.remote.answers import Cost, Estimate, Event, Job, Price
 from api.remote.trouble import BadInput
 from api.terminal import diagnoses, estimates, figures, tables
 from api.terminal.data_check import examine
@@ -144,6 +144,16 @@ def test_a_probe_s_forecast_is_shown_by_phase() -> None:
     assert [line.split() for line in shown.splitlines() if "train" in line] == [
         ["│", "train", "│", "8:20", "│", "15:50", "│"]
     ]
+
+
+def test_a_plan_tells_money_where_an_hour_has_a_price() -> None:
+    cost = Cost(tokens=1000, duration_s=7200.0, memory_bytes=1, disk_bytes=1, error_factor=2.0, money=24.0)
+    price = Price(per_gpu_hour=3.0, currency="EUR", gpus=4)
+    told = " ".join(text_of(estimates.plan(Estimate(batch_size=8, exact=True, cost=cost, price=price))).split())
+    untold = text_of(estimates.plan(Estimate(batch_size=8, exact=True, cost=cost)))
+
+    assert "about 24.00 EUR (between 12.00 and 48.00) at 3.00 an hour of a GPU, on 4" in told
+    assert "EUR" not in untold
 
 
 def test_plain_lines_come_at_intervals_and_remarks_at_once() -> None:

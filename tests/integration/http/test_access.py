@@ -62,6 +62,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/v1/jobs/{job_id}/difficulty"): READ,
     ("GET", "/v1/jobs/{job_id}/evaluation"): READ,
     ("GET", "/v1/jobs/{job_id}/samples"): READ,
+    ("GET", "/v1/jobs/{job_id}/figures/{name}"): READ,
     ("GET", "/v1/jobs/{job_id}/checkpoints"): READ,
     ("GET", "/v1/jobs/{job_id}/checkpoints/{name}"): READ,
     ("GET", "/v1/jobs/{job_id}/checkpoints/{name}/download"): READ,
@@ -76,6 +77,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("HEAD", "/v1/comparisons/{comparison_id}/figure.png"): READ,
     ("GET", "/v1/comparisons/{comparison_id}/figure.json"): READ,
     ("HEAD", "/v1/comparisons/{comparison_id}/figure.json"): READ,
+    ("GET", "/v1/comparisons/{comparison_id}/figures/{name}"): READ,
     ("POST", "/v1/files"): Call(
         scope="write", private=False, form={"file": ("rows.jsonl", ROWS), "purpose": (None, "fine-tune")}
     ),
@@ -183,7 +185,7 @@ def real(api: Api, path: str) -> str:
         if not path.endswith("/cancel"):
             api.end_members(comparison_id)
             api.make_table(comparison_id)
-        return path.replace("{comparison_id}", comparison_id)
+        return path.format(comparison_id=comparison_id, name="methods")
     if "{job_id}" not in path:
         return path
     job_id = api.submit()
@@ -191,7 +193,7 @@ def real(api: Api, path: str) -> str:
         fill(api, job_id)
     else:
         make_room(api)
-    return path.format(job_id=job_id, name="model", path="model.safetensors")
+    return path.format(job_id=job_id, name="profile" if "/figures/" in path else "model", path="model.safetensors")
 
 
 def part_of(api: Api, address: str) -> str:

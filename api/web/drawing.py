@@ -1,0 +1,101 @@
+"""Figures by name, drawn from what the service keeps: the same for the API, the pages and whatever is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import plotly.graph_objects as go
+from sqlalchemy.orm import Session
+
+from api.comparisons import service as comparisons
+from api.comparisons.schemas import ComparisonView
+from api.core.errors import ArtifactNotReady
+from api.core.settings import Settings
+from api.events import service as events
+from api.jobs import service as jobs
+from api.jobs.costs import price_of
+from api.jobs.schemas import HOUR_S, Price
+from api.web import comparison_figures, difficulty_figures, quality_figures
+from api.web.comparison_figures import Spent
+from api.web.figures import FigureView, view
+from cpd_engine.config import ResourceSpec
+from cpd_engine.events import Compared, ProfileReady, Reported
+
+
+class JobFigure(StrEnum):
+    """What there is to see of a job."""
+
+    PROFILE = "profile"
+    HISTOGRAM = "histogram"
+    SCHEDULE = "schedule"
+    QUALITY = "quality"
+    CHANGES = "changes"
+
+
+class ComparisonFigure(StrEnum):
+    """What there is to see of a comparison."""
+
+    METHODS = "methods"
+    TRADEOFF = "tradeoff"
+
+
+_OF_PROFILE: dict[JobFigure, Callable[[ProfileReady], go.Figure]] = {
+    JobFigure.PROFILE: difficulty_figures.profile,
+    JobFigure.HISTOGRAM: difficulty_figures.histogram,
+    JobFigure.SCHEDULE: difficulty_figures.schedule,
+}
+_OF_REPORT: dict[JobFigure, Callable[[Reported], go.Figure]] = {
+    JobFigure.QUALITY: quality_figures.quality,
+    JobFigure.CHANGES: quality_figures.changes,
+}
+
+
+def of_job(session: Session, tenant_id: str, job_id: str, name: JobFigure) -> FigureView:
+    """Raises NotFound, and ArtifactNotReady before there is anything to draw."""
+    if name in _OF_PROFILE:
+        return view(_OF_PROFILE[name](events.difficulty(session, tenant_id, job_id)))
+    report = events.evaluation(session, tenant_id, job_id).report
+    if report is None:
+        raise ArtifactNotReady("The job has not evaluated yet; its scores come with the report.")
+    return view(_OF_REPORT[name](report))
+
+
+def of_comparison(
+    session: Session, tenant_id: str, comparison_id: str, name: ComparisonFigure, settings: Settings
+) -> FigureView:
+    """Raises NotFound, and ArtifactNotReady before the comparison has its table."""
+    found = comparisons.get(session, tenant_id, comparison_id)
+    if found.table is None:
+        raise ArtifactNotReady("The comparison has no table yet; it is made when its last job has ended.")
+    if name is ComparisonFigure.METHODS:
+        return view(comparison_figures.methods(found.table))
+    return view(_tradeoff(session, tenant_id, found, found.table, settings))
+
+
+def _tradeoff(
+    session: Session, tenant_id: str, found: ComparisonView, table: Compared, settings: Settings
+) -> go.Figure:
+    by_job = {run.job: member.label for member in found.members for run in member.runs}
+    sizes = events.parameters(session, tenant_id, list(by_job))
+    shown = jobs.several(session, tenant_id, list(by_job))
+    prices = {
+        by_job[job_id]: price_of(ResourceSpec.model_validate(job.resolved.get("resources") or {}), settings)
+        for job_id, job in shown.items()
+    }
+    return comparison_figures.tradeoff(
+        table,
+        parameters={by_job[job_id]: size for job_id, size in sizes.items()},
+        spent=_spent(table, {label: price for label, price in prices.items() if price is not None}),
+    )
+
+
+def _spent(table: Compared, prices: Mapping[str, Price]) -> Spent:
+    """Money where the operator has named a price, else hours."""
+    seconds = {member.label: member.costs.worker_s for member in table.members if member.costs.worker_s is not None}
+    if not prices:
+        hours = {label: taken_s / HOUR_S for label, taken_s in seconds.items()}
+        return Spent(by_label=hours, axis="hours of a run on a worker", unit="h")
+    unit = next(iter(prices.values())).currency
+    money = {label: prices[label].of(taken_s) for label, taken_s in seconds.items() if label in prices}
+    return Spent(by_label=money, axis=f"cost of a run, {unit}", unit=unit)
