@@ -37,6 +37,7 @@ from api.openai.upload_routes import router as uploads
 from api.rates import RateLimiter
 from api.upkeep import Chore, Upkeep
 from api.web.figure_routes import router as figures
+from api.web.routes import router as web
 from api.webhooks import service as webhook_service
 from api.webhooks.courier import Courier
 from api.webhooks.routes import router as webhooks
@@ -58,7 +59,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     problems.install(app)
-    for router in (datasets, jobs, events, artifacts, comparisons, figures, openai, uploads, webhooks, health.router):
+    for router in (
+        datasets,
+        jobs,
+        events,
+        artifacts,
+        comparisons,
+        figures,
+        openai,
+        uploads,
+        webhooks,
+        health.router,
+        web,
+    ):
         app.include_router(router)
     description.install(app)
     return app

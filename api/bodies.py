@@ -37,7 +37,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Coroutine[Any, Any, Sen
         if media_type(request) != "application/json":
             raise UnsupportedMediaType("Send JSON, with content-type: application/json.")
         settings = resources(request).settings
-        raw = await _read(request, limit=settings.body_max_bytes, timeout_s=settings.body_timeout_s)
+        raw = await read_whole(request, limit=settings.body_max_bytes, timeout_s=settings.body_timeout_s)
         parsed = parse_json(raw, max_depth=settings.json_max_depth)
         canonical = json.dumps(parsed, sort_keys=True, separators=(",", ":")).encode()
         return Sent(value=validate(model, parsed), sha256=hashlib.sha256(canonical).digest())
@@ -56,7 +56,8 @@ def declared_length(request: Request) -> int | None:
     return int(stated) if stated.isascii() and stated.isdigit() else None
 
 
-async def _read(request: Request, *, limit: int, timeout_s: float) -> bytes:
+async def read_whole(request: Request, *, limit: int, timeout_s: float) -> bytes:
+    """The body. Raises BodyTooLarge and BodyTimeout."""
     too_large = BodyTooLarge(f"A body may have at most {limit} bytes.")
     if (declared_length(request) or 0) > limit:
         raise too_large

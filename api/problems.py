@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -115,38 +115,42 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
 }
 
 
-async def _on_service(request: Request, exc: Exception) -> Response:
-    return answer(request, cast("ServiceError", exc))
-
-
-async def _on_http(request: Request, exc: Exception) -> Response:
-    error = cast("HTTPException", exc)
-    return answer(request, _BY_STATUS.get(error.status_code, ServiceError)(), error.headers)
-
-
-async def _on_validation(request: Request, exc: Exception) -> Response:
-    first = cast("RequestValidationError", exc).errors()[0]
-    param = ".".join(str(piece) for piece in first["loc"][1:]) or None
-    return answer(request, ValidationFailed(f"{param}: {first['msg']}", param=param))
-
-
-async def _on_database(request: Request, exc: Exception) -> Response:
-    log.warning("database_unavailable", reason=type(exc).__name__)
-    return answer(request, DatabaseUnavailable(retry_after_s=5))
+async def _on_known(request: Request, exc: Exception) -> Response:
+    headers = exc.headers if isinstance(exc, HTTPException) else None
+    return answer(request, fault(exc), headers)
 
 
 async def on_unexpected(request: Request, exc: Exception) -> Response:
     """A fault of ours: told in the log, not to the client."""
-    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
-        return await _on_database(request, exc)
-    log.error("request_failed", exc_info=exc)
-    return answer(request, ServiceError("Something went wrong on our side; the request id finds it in the log."))
+    return answer(request, fault(exc))
+
+
+def fault(exc: Exception) -> ServiceError:
+    """What an exception says to a caller; one that is nobody's refusal goes into the log and is told without its reason."""
+    match exc:
+        case ServiceError():
+            return exc
+        case HTTPException():
+            return _BY_STATUS.get(exc.status_code, ServiceError)()
+        case RequestValidationError():
+            first = exc.errors()[0]
+            param = ".".join(str(piece) for piece in first["loc"][1:]) or None
+            return ValidationFailed(f"{param}: {first['msg']}", param=param)
+        case OperationalError() | InterfaceError() | PoolTimeout():
+            return _no_database(exc)
+        case DBAPIError(connection_invalidated=True):
+            return _no_database(exc)
+        case _:
+            log.error("request_failed", exc_info=exc)
+            return ServiceError("Something went wrong on our side; the request id finds it in the log.")
+
+
+def _no_database(exc: Exception) -> ServiceError:
+    log.warning("database_unavailable", reason=type(exc).__name__)
+    return DatabaseUnavailable(retry_after_s=5)
 
 
 def install(app: FastAPI) -> None:
     """Answer every exception with the envelope."""
-    app.add_exception_handler(ServiceError, _on_service)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    for fault in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(fault, _on_database)
+    for known in (ServiceError, HTTPException, RequestValidationError, OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(known, _on_known)

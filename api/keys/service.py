@@ -95,12 +95,22 @@ def identify(session: Session, text: str) -> Identity | None:
     known = key.sha256 if key else _NO_KEY
     if not hmac.compare_digest(hashlib.sha256(text.encode()).digest(), known) or key is None:
         return None
+    return _identity(key)
+
+
+def known(session: Session, prefix: str) -> Identity | None:
+    """Whom the key of that prefix stands for; None once it is revoked or outlived. For those that have shown the key before."""
+    key = session.scalar(queries.usable_key(prefix))
+    return None if key is None else _identity(key)
+
+
+def _identity(key: ApiKey) -> Identity:
     return Identity(tenant_id=key.tenant_id, prefix=key.prefix, scopes=frozenset(cast("list[Scope]", key.scopes)))
 
 
 def still_usable(session: Session, prefix: str) -> bool:
     """True while the key that opened a long answer has been neither revoked nor outlived."""
-    return session.scalar(queries.usable_key(prefix)) is not None
+    return known(session, prefix) is not None
 
 
 def refuse_open_bind(host: str, *, has_key: bool) -> None:

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from api.quantities import count, duration, moment, number, p_value
 from api.remote.comparisons import Comparison, ComparisonLine, Run
-from api.terminal.figures import count, duration, moment, number, p_value
 from api.terminal.tables import METRICS, STATE_STYLES, whole
 from cpd_engine.events import Compared, ComparedMember, MemberScore
 

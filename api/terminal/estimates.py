@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from api.quantities import count, duration, number, size
 from api.remote.answers import Cost, Estimate, Remark
-from api.terminal.figures import count, duration, number, size
 from cpd_engine.events import Forecasted
 
 

@@ -9,13 +9,13 @@ import typer
 
 from api.client import Client
 from api.jobs.states import JobKind, JobState
+from api.remarks import remark
 from api.remote.answers import Event, Job
 from api.remote.trouble import CONFLICT, INTERRUPTED, JOB_FAILED, JOB_STOPPED, Refused
 from api.terminal import tables
 from api.terminal.estimates import forecast
 from api.terminal.output import hint, jsonable, print_json, stdout
 from api.terminal.progress import screen, show_events
-from api.terminal.standing import remark
 from cpd_engine.events import Forecasted, Reported
 
 

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from api.client import Client
 from api.jobs.states import JobState
+from api.quantities import size
 from api.remote.answers import Job
 from api.remote.transfer import OnBytes
 from api.terminal import tables
 from api.terminal.estimates import forecast, plan
-from api.terminal.figures import size
 from api.terminal.following import follow_job, follow_probe
 from api.terminal.options import AsJson, Datasets, ExitStatus, JobId, Key, Url, connect
 from api.terminal.output import hint, jsonable, print_json, print_json_list, stderr, stdout

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from api.keys.schemas import SCOPES, KeyView, Scope
 from api.keys.service import DEFAULT_TENANT, create_key, list_keys, revoke_key
+from api.quantities import moment
 from api.remote.trouble import NOT_ALLOWED, BadInput
-from api.terminal.figures import moment
 from api.terminal.operator import database_session, settings_from
 from api.terminal.options import AsJson, DataDir
 from api.terminal.output import complain, hint, print_json, print_json_list, stdout

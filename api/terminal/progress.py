@@ -12,9 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from api.quantities import count
+from api.remarks import remark
 from api.remote.answers import Event
-from api.terminal.figures import count
-from api.terminal.standing import Standing, advance, remark
+from api.terminal.standing import Standing, advance
 
 PLAIN_INTERVAL_S = 10.0
 

@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from api.core.errors import ServiceError
+from api.quantities import moment
 from api.remote.trouble import NOT_ALLOWED, BadInput
-from api.terminal.figures import moment
 from api.terminal.operator import database_session, settings_from
 from api.terminal.options import AsJson, DataDir
 from api.terminal.output import complain, hint, print_json, stdout

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from api import quantities
 from api.jobs.states import JobState
+from api.remarks import remark
 from api.remote.answers import Cost, Estimate, Event, Job, Price
 from api.remote.trouble import BadInput
-from api.terminal import diagnoses, estimates, figures, tables
+from api.terminal import diagnoses, estimates, tables
 from api.terminal.data_check import examine
 from api.terminal.following import exit_code, until_rest
 from api.terminal.progress import LiveScreen, PlainScreen, show_events
 from api.terminal.specs import parse_overrides, read_spec
-from api.terminal.standing import Standing, advance, remark
+from api.terminal.standing import Standing, advance
 from cpd_engine.data.lengths import Rendered, Tally, TokenCheck, TokenReport
 from cpd_engine.events import (
     Comparison,
@@ -293,12 +295,12 @@ def test_an_id_is_never_cut_in_a_narrow_terminal() -> None:
     ("seconds", "text"), [(None, "–"), (0.4, "0:00"), (83.4, "1:23"), (3600, "1:00:00"), (-1, "0:00")]
 )
 def test_durations_read_as_clocks(seconds: float | None, text: str) -> None:
-    assert figures.duration(seconds) == text
+    assert quantities.duration(seconds) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (93e6, "93 MB")])
 def test_sizes_have_two_digits_and_a_unit(count: float, text: str) -> None:
-    assert figures.size(int(count)) == text
+    assert quantities.size(int(count)) == text
 
 
 def test_exit_codes_tell_failed_from_stopped() -> None:

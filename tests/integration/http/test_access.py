@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,14 +15,17 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from api.core.db import transaction
 from api.keys.service import create_key, revoke_key
 from api.keys.tables import ApiKey
+from api.web.pages import PageRoute
 from tests.integration.http.api import COMPARISON, JSONL, ROWS, SPEC, Api
+from tests.integration.http.browsing import browser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """How a route is called so that its owner is served, and what it needs.
 
-    `private` routes name a row of one tenant, of which a stranger hears as of one that is not there.
+    `private` routes name a row of one tenant, of which a stranger hears as of one that is not there. A `page` is asked for by a
+    browser that has logged in, and sends `fields` as its forms do.
     """
 
     scope: str | None
@@ -32,12 +35,18 @@ class Call:
     form: dict[str, Any] | None = None
     stranger: str = "not_found"
     query: str = ""
+    page: bool = False
+    fields: dict[str, str] = field(default_factory=dict)
 
 
 READ = Call(scope="read", private=True)
 WRITE = Call(scope="write", private=True)
 LIST = Call(scope="read", private=False)
 OPEN = Call(scope=None, private=False)
+PAGE = replace(READ, page=True)
+PAGE_LIST = replace(LIST, page=True)
+PAGE_OPEN = replace(OPEN, page=True)
+FORM = replace(WRITE, page=True)
 # Its rows are one person's, put in as the call is made.
 WEBHOOK = {"name": "x", "url": "http://127.0.0.1:9/", "event_types": ["fine_tuning.job.failed"]}
 COMPLETION: dict[str, Any] = {"part_ids": []}
@@ -122,6 +131,13 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/metrics"): OPEN,
     ("GET", "/openapi.json"): OPEN,
     ("HEAD", "/openapi.json"): OPEN,
+    ("GET", "/"): PAGE_LIST,
+    ("GET", "/jobs/{job_id}"): PAGE,
+    ("GET", "/login"): PAGE_OPEN,
+    ("POST", "/login"): replace(PAGE_OPEN, fields={"next": "/"}),
+    ("POST", "/logout"): PAGE_LIST,
+    ("GET", "/static/{name}"): PAGE_OPEN,
+    ("HEAD", "/static/{name}"): PAGE_OPEN,
 }
 
 
@@ -147,7 +163,11 @@ def test_a_caller_gets_just_what_its_key_is_for(api: Api) -> None:
         elif call.body is COMPLETION:
             own = replace(call, body={"part_ids": [part_of(api, address)]})
         for who, expected in expectations(call).items():
-            got = verdict(send(getattr(api, who), method, address, own))
+            got = (
+                visited(api, who, method, address, own)
+                if call.page
+                else verdict(send(getattr(api, who), method, address, own))
+            )
             if got not in expected:
                 wrong.append(f"{method} {path} as {who}: {got} instead of {expected}")
 
@@ -165,6 +185,8 @@ def expectations(call: Call) -> dict[str, set[str]]:
 
 def real(api: Api, path: str) -> str:
     """The path with the ids of rows that exist, new ones for each route."""
+    if path == "/static/{name}":
+        return "/static/style.css"
     for rows in ("{dataset_id}", "{file_id}"):
         if rows in path:
             return path.replace(rows, api.upload())
@@ -239,6 +261,18 @@ def verdict(answer: httpx.Response) -> str:
     return str(answer.json()["error"]["code"]) if answer.content else by_status.get(answer.status_code, "failed")
 
 
+def visited(api: Api, who: str, method: str, address: str, call: Call) -> str:
+    """The same for a page, which refuses by leading to the log-in or by a page with the refusal's status."""
+    with browser(api, who) as client:
+        fields = call.fields | ({"key": api.keys["owner"]} if address == "/login" else {})
+        answer = client.submit(address, fields) if method == "POST" else client.http.request(method, address)
+    if answer.is_success:
+        return "served"
+    if answer.status_code == 303:
+        return "missing_api_key" if answer.headers["location"].startswith("/login?") else "served"
+    return {403: "insufficient_scope", 404: "not_found"}.get(answer.status_code, str(answer.status_code))
+
+
 def test_a_key_that_is_not_one_opens_nothing(api: Api) -> None:
     good = api.keys["owner"]
     wrong = [
@@ -301,4 +335,4 @@ def test_the_api_s_routes_are_all_of_one_kind(api: Api) -> None:
         if context.path != "/openapi.json"
     }
 
-    assert kinds == {APIRoute}
+    assert kinds == {APIRoute, PageRoute}
