@@ -5,13 +5,14 @@ Markdown with the YAML front matter of model hubs. Pure: no clock, no path, so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
 
+from cpd_engine import descent
 from cpd_engine.config import (
     ConstantsSpec,
-    DatasetSpec,
     HubModel,
     LocalModel,
     LoraSpec,
@@ -21,27 +22,26 @@ from cpd_engine.config import (
     TeacherRef,
     TinyModel,
 )
-from cpd_engine.events import Planned, Reported
+from cpd_engine.events import Planned, Reported, SealedFile
+from cpd_engine.lineage import Lineage
+from cpd_engine.quoting import code, plain
 from cpd_engine.scoreboard import judged, scores, suites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What the card tells. `config` is resolved; `rows` by split; `commits` of what came from a hub, by "teacher", "student", "dataset"."""
+    """What the card tells. `config` is resolved; `parameters` are the student's, the teacher's those of the one that taught."""
 
     config: RunConfig
     reported: Reported
     planned: Planned
-    rows: dict[str, int]
-    data_sha256: str
-    commits: dict[str, str]
     parameters: int
     teacher_parameters: int
-    versions: dict[str, str]
+    lineage: Lineage
 
 
-def render_card(card: Card) -> str:
-    """The whole README.md."""
+def render_card(card: Card, weights: Sequence[SealedFile]) -> str:
+    """The whole README.md. `weights`: the files of weights that lie beside it."""
     sections = (
         _front_matter(card),
         _introduction(card),
@@ -50,7 +50,9 @@ def render_card(card: Card) -> str:
         *judged(card.reported.judged),
         _use(card.config),
         _method(card),
-        _data(card),
+        descent.rows(card.config, card.lineage),
+        descent.licences(card.config, card.lineage),
+        descent.making(card.lineage, weights),
         _caveats(card),
     )
     return "\n\n".join(sections) + "\n"
@@ -72,14 +74,15 @@ def _front_matter(card: Card) -> str:
 
 def _introduction(card: Card) -> str:
     config = card.config
+    teacher, student = card.lineage.teacher, card.lineage.student
     smaller = card.teacher_parameters / card.parameters
     return (
-        f"# {config.name or 'Distilled student'}\n\n"
+        f"# {plain(config.name or 'Distilled student')}\n\n"
         f"A causal language model of {card.parameters:,} parameters, distilled from a teacher of {card.teacher_parameters:,} "
         f"({smaller:.1f} times as many) by calibrated progressive distillation (CPD).\n\n"
-        f"- Teacher: {_model(config.teacher, card.commits.get('teacher'))}"
+        f"- Teacher: {_model(config.teacher, teacher.revision)}"
         f"{', fine-tuned on the same data first' if config.teacher_sft else ''}\n"
-        f"- Student before training: {_model(config.student, card.commits.get('student'))}"
+        f"- Student before training: {_model(config.student, student.revision)}"
     )
 
 
@@ -88,7 +91,7 @@ def _model(ref: TeacherRef | StudentRef, commit: str | None) -> str:
         case HubModel():
             return f"[{ref.hub}](https://huggingface.co/{ref.hub}) at revision `{commit or ref.revision}`"
         case LocalModel():
-            return f"the local model `{ref.local}`"
+            return f"the local model {code(ref.local)}"
         case TinyModel():
             return f"a {ref.tiny} decoder of {ref.layers} layers and width {ref.hidden} with fresh weights (seed {ref.seed})"
         case StudentFromTeacher():
@@ -155,40 +158,21 @@ def _method(card: Card) -> str:
             f"- {card.planned.total_iterations:,} optimizer steps of {card.planned.batch_size} samples; AdamW, learning rate "
             f"{config.optimizer.learning_rate:g}, {config.optimizer.schedule} schedule{_lora(config.lora)}"
         ),
-        f"- Seed {config.seed}; " + ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items())),
+        f"- Seed {config.seed}; "
+        + ", ".join(f"{name} {version}" for name, version in sorted(card.lineage.libraries.items())),
     ]
     picture = "![Difficulty profile](profile.png)"
-    return "## Method\n\n" + "\n".join(lines) + f"\n\n{picture}\n\nThe whole specification is in `manifest.json`."
+    return "## Method\n\n" + "\n".join(lines) + f"\n\n{picture}\n\nThe whole specification is in `spec.json`."
 
 
 def _lora(spec: LoraSpec | None) -> str:
     return "; all weights trained" if spec is None else f"; LoRA of rank {spec.rank} on every linear layer, merged here"
 
 
-def _data(card: Card) -> str:
-    counts = ", ".join(f"{count:,} {split}" for split, count in card.rows.items())
-    return (
-        f"## Data\n\n{_source(card.config.dataset, card.commits.get('dataset'))} Rows used: {counts}.\n"
-        f"sha256 of the normalised rows: `{card.data_sha256}`."
-    )
-
-
-def _source(spec: DatasetSpec, commit: str | None) -> str:
-    if spec.synthetic is not None:
-        return (
-            f"Synthetic instruction tasks made by the project (seed {spec.synthetic.seed}): arithmetic, dates, units, sorting, "
-            "string edits, table look-ups. The values of the test rows never occur together in training."
-        )
-    if spec.hub is not None:
-        return f"[{spec.hub}](https://huggingface.co/datasets/{spec.hub}) at revision `{commit or spec.revision}`."
-    return "A data set of the user's own."
-
-
 def _caveats(card: Card) -> str:
     lines = [
         "- The scores hold for this test split and these generation settings; one seed was run, so small differences may be chance.",
         "- The student learned from its teacher's outputs and inherits its errors and biases. It was not tested for safety.",
-        "- The licences of teacher, student and data apply to this model; the training service does not know them.",
     ]
     if card.config.dataset.synthetic is not None:
         lines.insert(0, "- It solves the small tasks it was trained on and nothing else: it is no general assistant.")

@@ -231,10 +231,14 @@ class SyntheticData(Frozen):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
+License = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class DatasetSpec(Frozen):
     """Where the rows come from: exactly one of `train` (an uploaded data set or, on the command line, a file), `hub` or `synthetic`.
 
-    A missing validation or test split is cut from the training rows by a seeded hash of their content.
+    A missing validation or test split is cut from the training rows by a seeded hash of their content. `license`: of uploaded rows, in
+    the words of whoever gives them; it goes into the model card.
     """
 
     train: str | None = None
@@ -243,6 +247,7 @@ class DatasetSpec(Frozen):
     hub: str | None = None
     revision: str = "main"
     synthetic: SyntheticData | None = None
+    license: License | None = None
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     test_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     max_rows: PositiveInt | None = None
@@ -255,6 +260,8 @@ class DatasetSpec(Frozen):
             raise ValueError("name exactly one of train, hub and synthetic")
         if self.train is None and (self.validation is not None or self.test is not None):
             raise ValueError("validation and test go with train")
+        if self.train is None and self.license is not None:
+            raise ValueError("license goes with train; a hub states that of its own data sets")
         if self.hub is not None:
             _matching(_HUB_ID, "a hub id such as org/name", self.hub)
         return self

@@ -52,11 +52,15 @@ class PhaseStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseFinished:
-    """A phase is done and sealed; `reused` when an earlier process of this run had already done it."""
+    """A phase is done and sealed; `reused` when an earlier process of this run had already done it.
+
+    `cpu_s`: processor seconds of all threads of the process that speaks, None where nobody counted them.
+    """
 
     phase: Phase
     duration_s: float
     reused: bool
+    cpu_s: float | None = None
     kind: Literal["phase_finished"] = "phase_finished"
 
 

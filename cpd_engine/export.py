@@ -1,11 +1,13 @@
 """The student as a user downloads it: a directory that plain transformers loads, and what a person needs to judge it.
 
-The caller seals the directory, which adds `manifest.json` with the sha256 of every file.
+Beside the weights lie the card, where they come from (`lineage.json`), how to make them again (`spec.json`, `reproduce.sh`) and the
+sha256 of every file (`SHA256SUMS`). The caller seals the directory, which adds `manifest.json`.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from cpd_engine import checkpoint
 from cpd_engine.card import Card, render_card
-from cpd_engine.config import GenerationSpec
+from cpd_engine.config import GenerationSpec, RunConfig
+from cpd_engine.lineage import Source
+from cpd_engine.reproduction import SCRIPT, SPEC, SUMS, script
 
 # Of a trained student's directory; training.json tells of the training and not of the model.
 _NOT_FOR_USERS = shutil.ignore_patterns(checkpoint.MANIFEST, "training.json")
@@ -28,12 +32,14 @@ def write_export(
     generation: GenerationSpec,
     profile: Path,
     card: Card,
+    again: RunConfig,
+    files: Mapping[str, Source],
 ) -> tuple[str, ...]:
     """Fill the directory `out` and return its formats: "merged", and "adapter" where `trained` holds one.
 
-    `trained`: merged weights, config and perhaps adapter/ of the student; `profile`: holds profile.json and profile.png.
-    `end_id`: the token that ends an answer under the run's template. The files are copied as they are, so their bits are those
-    that were evaluated.
+    `trained`: merged weights, config and perhaps adapter/ of the student; `profile`: holds profile.json and profile.png. `again`: the
+    spec with everything pinned; `files`: the rows that it names, as it names them. `end_id`: the token that ends an answer under the
+    run's template. The weights are copied as they are, so their bits are those that were evaluated.
     """
     shutil.copytree(trained, out, ignore=_NOT_FOR_USERS, dirs_exist_ok=True)
     tokenizer.save_pretrained(out)
@@ -41,8 +47,26 @@ def write_export(
     for name in ("profile.json", "profile.png"):
         shutil.copyfile(profile / name, out / name)
     checkpoint.write_json(out / "report.json", asdict(card.reported))
-    (out / "README.md").write_text(render_card(card), "utf-8")
+    write_spec(out / SPEC, again)
+    checkpoint.write_json(out / "lineage.json", asdict(card.lineage), sort_keys=False)
+    (out / SCRIPT).write_text(script(card.lineage, files), "utf-8")
+    weights = [
+        checkpoint.hash_file(out, path.relative_to(out).as_posix()) for path in sorted(out.rglob("*.safetensors"))
+    ]
+    (out / "README.md").write_text(render_card(card, weights), "utf-8")
+    (out / SUMS).write_text(_sums(out), "utf-8")
     return ("merged", "adapter") if (out / "adapter").is_dir() else ("merged",)
+
+
+def write_spec(path: Path, config: RunConfig) -> None:
+    """A spec as the engine, `cpd submit` and the REST API take it."""
+    checkpoint.write_json(path, config.model_dump(mode="json"), sort_keys=False)
+
+
+def _sums(out: Path) -> str:
+    """Every file as `sha256sum --check` reads it."""
+    paths = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return "".join(f"{checkpoint.hash_file(out, path).sha256}  {path}\n" for path in paths)
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerBase, end_id: int, spec: GenerationSpec) -> GenerationConfig:

@@ -156,4 +156,4 @@ class _Phases:
         yield
         took = Seconds(wall_s=self._clock() - started, cpu_s=time.process_time() - busy)
         self.passed[name] = took
-        self._emit(PhaseFinished(phase=name, duration_s=took.wall_s, reused=reused))
+        self._emit(PhaseFinished(phase=name, duration_s=took.wall_s, reused=reused, cpu_s=took.cpu_s))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,3 +67,30 @@ def be_deterministic(threads: int | None, device: torch.device, *, processes: in
 def versions() -> dict[str, str]:
     """Interpreter and libraries that the numbers depend on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def engine() -> dict[str, str | None]:
+    """This project's own version and commit: that which it was installed from, or of the checkout it runs from, `-dirty` with changes.
+
+    The commit is None where nobody can tell, as after an installation from a wheel.
+    """
+    return {"version": metadata.version("cpd"), "commit": _installed_commit() or _checked_out_commit()}
+
+
+def _installed_commit() -> str | None:
+    try:
+        told = json.loads(metadata.distribution("cpd").read_text("direct_url.json") or "{}")
+    except ValueError:
+        return None
+    commit = told.get("vcs_info", {}).get("commit_id")
+    return commit if isinstance(commit, str) else None
+
+
+def _checked_out_commit() -> str | None:
+    root, git = Path(__file__).resolve().parents[1], shutil.which("git")
+    # Without this an unrelated repository around an installed package would answer.
+    if git is None or not (root / ".git").exists():
+        return None
+    ask = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done.returncode == 0 else None

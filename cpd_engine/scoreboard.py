@@ -29,11 +29,14 @@ _OTHERS = {
 }
 
 
+_BRACKETS = " In brackets: 95 % bootstrap interval over the rows."
+
+
 def scores(reported: Reported) -> str:
     """The section on the run's own test rows."""
     head = "| Model | " + " | ".join(_METRICS.values()) + " |\n|---|" + "---:|" * len(_METRICS)
     lines = [
-        f"| {title} | " + " | ".join(_number(reported.scores[subject], metric) for metric in _METRICS) + " |"
+        f"| {title} | " + " | ".join(_score(reported, subject, metric) for metric in _METRICS) + " |"
         for subject, title in _ROWS.items()
         if subject in reported.scores
     ]
@@ -50,7 +53,8 @@ def scores(reported: Reported) -> str:
     )
     compared = "\n".join(_comparison(c) for c in reported.comparisons if c.metric != "ce")
     return (
-        f"## Scores\n\nOn {reported.rows} test rows that no model was trained on. Higher is better, but for CE.\n\n{table}\n\n{gap}\n\n"
+        f"## Scores\n\nOn {reported.rows:,} test rows that no model was trained on. Higher is better, but for CE."
+        f"{_BRACKETS if reported.intervals else ''}\n\n{table}\n\n{gap}\n\n"
         "Paired by row: mean difference in points, 95 % bootstrap interval, two-sided Wilcoxon signed-rank p.\n\n"
         f"{compared}"
     )
@@ -127,6 +131,15 @@ def _with_error(score: SuiteScore) -> str:
 
 def _number(scores: dict[str, float], metric: str) -> str:
     return f"{scores[metric]:.3f}" if metric == "ce" else f"{scores[metric]:.1f}"
+
+
+def _score(reported: Reported, subject: str, metric: str) -> str:
+    found = reported.intervals.get(subject, {}).get(metric)
+    mean = _number(reported.scores[subject], metric)
+    if found is None:
+        return mean
+    digits = 3 if metric == "ce" else 1
+    return f"{mean} [{found[0]:.{digits}f}, {found[1]:.{digits}f}]"
 
 
 def _comparison(found: Comparison) -> str:

@@ -42,13 +42,24 @@ _ROWS_PER_CALL = 1024
 class Splits:
     """Rows by split; `dropped` counts rows left out by reason; `shared_prompts` test rows whose prompt is also trained on.
 
-    `revision`: the commit of a hub data set.
+    `files` that they were read from, by split, and `revision`, the commit of a hub data set; `snapshot`: where that one lies.
     """
 
     rows: dict[SplitName, int]
     dropped: dict[str, int]
     shared_prompts: int
+    files: Mapping[SplitName, Sequence[Path]]
     revision: str | None
+    snapshot: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The files of an uploaded data set or of one on the hub."""
+
+    files: Mapping[SplitName, Sequence[Path]]
+    revision: str | None = None
+    snapshot: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +120,8 @@ def split_rows(
         DatasetInvalid: a file is missing or unreadable, or more than `max_bad_row_fraction` of its rows are bad.
         HubUnavailable, ModelNotFound: the hub does not answer, or knows no such data set.
     """
-    sources, revision = _sources(spec, inputs)
+    found = _files(spec, inputs)
+    sources = _sources(spec, found.files)
     spooled: dict[SplitName, _Spooled] = {}
     for name, rows in sources.items():
         chosen = name == "train" and spec.max_rows is not None
@@ -124,7 +136,9 @@ def split_rows(
         rows={name: len(hashes) for name, hashes in prompts.items()},
         dropped=dict(sorted(dropped.items())),
         shared_prompts=count_shared_prompts(prompts["train"], prompts["test"]),
-        revision=revision,
+        files=found.files,
+        revision=found.revision,
+        snapshot=found.snapshot,
     )
 
 
@@ -134,24 +148,21 @@ def read_files(paths: Sequence[Path], *, max_bad_fraction: float) -> Checked:
     return Checked(lines_of(paths), name=name, max_bad_fraction=max_bad_fraction)
 
 
-def _sources(spec: DatasetSpec, inputs: Inputs) -> tuple[dict[SplitName, Checked], str | None]:
-    """The splits that the source has, training rows among them, and the commit of a hub data set."""
+def _sources(spec: DatasetSpec, files: Mapping[SplitName, Sequence[Path]]) -> dict[SplitName, Checked]:
+    """The splits that the source has, training rows among them."""
     if spec.synthetic is not None:
         made = streams(spec.synthetic.rows, spec.synthetic.seed)
         texts = {name: (json.dumps(row).encode() for row in rows) for name, rows in made.items()}
-        return {name: Checked(lines, name=name, max_bad_fraction=0.0) for name, lines in texts.items()}, None
-    files, revision = _files(spec, inputs)
-    return {
-        name: read_files(paths, max_bad_fraction=spec.max_bad_row_fraction) for name, paths in files.items()
-    }, revision
+        return {name: Checked(lines, name=name, max_bad_fraction=0.0) for name, lines in texts.items()}
+    return {name: read_files(paths, max_bad_fraction=spec.max_bad_row_fraction) for name, paths in files.items()}
 
 
-def _files(spec: DatasetSpec, inputs: Inputs) -> tuple[Mapping[SplitName, Sequence[Path]], str | None]:
+def _files(spec: DatasetSpec, inputs: Inputs) -> _Found:
     if spec.hub is not None:
         snapshot = fetch(spec.hub, spec.revision, kind="dataset", patterns=DATA_FILES, inputs=inputs)
-        return hub_files(snapshot.path), snapshot.commit
+        return _Found(files=hub_files(snapshot.path), revision=snapshot.commit, snapshot=snapshot.path)
     named: dict[SplitName, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
-    return {name: [locate(given, inputs)] for name, given in named.items() if given is not None}, None
+    return _Found(files={name: [locate(given, inputs)] for name, given in named.items() if given is not None})
 
 
 def _spool(rows: Checked, path: Path, *, seed: int, contents: bool, on_rows: Callable[[], None]) -> _Spooled:

@@ -45,6 +45,8 @@ MODEL_FILES = (
     "chat_template.jinja",
 )
 DATA_FILES = ("*.jsonl", "*.json", "*.parquet")
+# What a repository says of itself, its licence above all. Fetched where it is there; a snapshot without it is whole all the same.
+CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _RETRIES = 4
 _FIRST_WAIT_S = 0.5
@@ -85,7 +87,7 @@ def fetch(
     what = f"{repo}@{revision}"
     info = _patiently(lambda: api.repo_info(repo, repo_type=kind, revision=revision, timeout=10.0), what, sleep)
     names = [sibling.rfilename for sibling in getattr(info, "siblings", None) or ()]
-    wanted = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
+    wanted = [name for name in names if any(fnmatch(name, pattern) for pattern in (*patterns, CARD))]
     if kind == "model" and not any(name.endswith(".safetensors") for name in wanted):
         raise UnsafeModelFormat(
             f"{what}: no model.safetensors; pickled weights are never loaded. Convert it to safetensors."

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
-
-from safetensors import safe_open
 
 from cpd_engine import checkpoint, repro
 from cpd_engine.card import Card
@@ -14,6 +11,7 @@ from cpd_engine.events import Exported, Planned, Reported
 from cpd_engine.export import write_export
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
+from cpd_engine.stages.tracing import count_parameters, trace, weight_hashes
 
 
 def export_student(run: Run, prepared: Prepared, reported: Reported, planned: Planned, *, teacher: Path) -> None:
@@ -29,23 +27,16 @@ def export_student(run: Run, prepared: Prepared, reported: Reported, planned: Pl
 
 def _seal_export(run: Run, prepared: Prepared, reported: Reported, planned: Planned, teacher: Path) -> None:
     trained = run.out / "trained" / "student"
-    metrics = reported.scores["student"]
+    traced = trace(run, prepared)
     card = Card(
         config=run.config,
         reported=reported,
         planned=planned,
-        rows={
-            "training": len(prepared.samples),
-            "validation": len(prepared.validation.rows),
-            "test": len(prepared.test.rows),
-        },
-        data_sha256=prepared.data["sha256"],
-        commits={name: commit for name, commit in prepared.data["commits"].items() if commit},
         parameters=count_parameters(trained),
         teacher_parameters=count_parameters(teacher),
-        versions=repro.versions(),
+        lineage=traced.lineage,
     )
-    provenance = _provenance(run, prepared, reported)
+    metrics, provenance = reported.scores["student"], _provenance(run, prepared, reported)
     with run.sealing("export", "model", role="export", metrics=metrics, provenance=provenance) as draft:
         write_export(
             draft,
@@ -55,16 +46,9 @@ def _seal_export(run: Run, prepared: Prepared, reported: Reported, planned: Plan
             generation=run.config.evaluation.generation,
             profile=run.out / "profile",
             card=card,
+            again=traced.again,
+            files=traced.files,
         )
-
-
-def count_parameters(model: Path) -> int:
-    """Weights in a model directory's safetensors files, from their headers alone; tied ones are stored, and counted, once."""
-    total = 0
-    for file in sorted(model.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 - no mapping
-    return total
 
 
 def _provenance(run: Run, prepared: Prepared, reported: Reported) -> dict[str, Any]:
@@ -79,10 +63,6 @@ def _provenance(run: Run, prepared: Prepared, reported: Reported) -> dict[str, A
         "processes": run.fleet.world,
         "data": {"sha256": prepared.data["sha256"], "rows": prepared.data["rows"]},
         "commits": prepared.data["commits"],
-        "models": {name: _weight_hashes(path) for name, path in sources.items() if path is not None},
+        "models": {name: weight_hashes(path) for name, path in sources.items() if path is not None},
         "metrics": reported.scores,
     }
-
-
-def _weight_hashes(model: Path) -> dict[str, str]:
-    return {file.name: checkpoint.hash_file(model, file.name).sha256 for file in sorted(model.glob("*.safetensors"))}

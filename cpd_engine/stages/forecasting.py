@@ -14,11 +14,11 @@ from cpd_engine.events import PHASES, Forecasted, Phase, PhaseForecast, Planned
 from cpd_engine.facts import Facts, Lengths, Questions, SuiteQuestions
 from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, disk_bytes
 from cpd_engine.stages.context import Run
-from cpd_engine.stages.exporting import count_parameters
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.probing import Probed
 from cpd_engine.stages.profiling import Profiled
 from cpd_engine.stages.questions import read_suites
+from cpd_engine.stages.tracing import count_parameters
 from cpd_engine.timing import Seconds
 from cpd_engine.workload import STEPS, WEIGHT_BYTES, spent, student_steps, tasks
 

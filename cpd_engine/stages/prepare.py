@@ -23,6 +23,7 @@ from cpd_engine.data.source import split_rows
 from cpd_engine.data.store import Samples, Subset
 from cpd_engine.errors import DatasetInvalid
 from cpd_engine.events import DataReady, Warned
+from cpd_engine.models.licences import stated_licence
 from cpd_engine.models.load import check_vocabularies, load_tokenizer, resolve
 from cpd_engine.models.tiny import build_tiny
 from cpd_engine.plan import plan
@@ -31,6 +32,7 @@ from cpd_engine.stages.context import Run
 from cpd_engine.stages.encoding import Stored, encode_rows
 from cpd_engine.stages.failing import require_allowed, require_gradable
 from cpd_engine.stages.judging import require_judge
+from cpd_engine.stages.origins import given, origins
 from cpd_engine.stages.questions import seal_questions
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -82,29 +84,18 @@ def seal_rows(run: Run) -> None:
         found = split_rows(
             config.dataset, inputs=run.inputs, seed=config.seed, into=draft, on_rows=run.break_off_if_asked
         )
+        models = origins(run)
+        licence = config.dataset.license if found.snapshot is None else stated_licence(found.snapshot)
         content = {
             "rows": found.rows,
             "dropped": found.dropped,
             "shared_prompts": found.shared_prompts,
-            "commits": {"dataset": found.revision} | _commits(run),
+            "commits": {"dataset": found.revision} | {name: origin.commit for name, origin in models.items()},
+            "licences": {"dataset": licence} | {name: origin.licence for name, origin in models.items()},
+            "files": {split: [given(path) for path in paths] for split, paths in found.files.items()},
             "sha256": _hash_of_all([draft / f"{split}.jsonl" for split in SPLITS]),
         }
         checkpoint.write_json(draft / "data.json", content)
-
-
-def _commits(run: Run) -> dict[str, str | None]:
-    """The commits of models on a hub, by "teacher" and "student"; a moving name is warned of."""
-    commits: dict[str, str | None] = {}
-    for name, ref in (("teacher", run.config.teacher), ("student", run.config.student)):
-        if isinstance(ref, HubModel):
-            found = resolve(ref, inputs=run.inputs)
-            commits[name] = found.commit
-            if found.pinned:
-                told = (
-                    f"{name}: revision {ref.revision!r} of {ref.hub} is a moving name; pinned to commit {found.commit}"
-                )
-                run.emit(Warned(code="revision_pinned", message=told))
-    return commits
 
 
 def _hash_of_all(paths: Sequence[Path]) -> str:

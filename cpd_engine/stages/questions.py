@@ -24,6 +24,7 @@ from cpd_engine.evaluation.settings import Settings, family, seeds, settings_of
 from cpd_engine.events import Warned
 from cpd_engine.models.hub import DATA_FILES, fetch
 from cpd_engine.stages.context import Run
+from cpd_engine.stages.origins import given
 
 UNIT = "questions"
 _ORDER = ("test", "validation", "train")
@@ -100,7 +101,8 @@ def _read(run: Run[Any], spec: SuiteSpec, into: Path) -> dict[str, Any]:
     examples = _examples(run, spec)
     checkpoint.write_json(into / "examples.json", examples)
     run.break_off_if_asked()
-    return {"task": spec.task, "rows": count, "commit": commit, "sha256": _hash(into)}
+    files = {field: given(locate(name, run.inputs)) for field, name in spec.files.items()}
+    return {"task": spec.task, "rows": count, "commit": commit, "files": files, "sha256": _hash(into)}
 
 
 def _files(run: Run[Any], spec: SuiteSpec) -> tuple[list[Path], str | None]:

@@ -14,6 +14,7 @@ from cpd_engine.events import Event
 from cpd_engine.examination import examine
 from cpd_engine.inputs import Inputs
 from cpd_engine.models.hub import DATA_FILES, MODEL_FILES, fetch
+from cpd_engine.models.licences import stated_licence
 from cpd_engine.models.load import load, resolve
 from cpd_engine.models.tiny import build_tiny
 from tests.integration.hub_stub import COMMIT, HubStub, serving
@@ -24,6 +25,7 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("hub")
     tiny, pickled, data = root / "tiny", root / "pickled", root / "data"
     build_tiny(TinyModel(tiny="llama", layers=1, hidden=16, heads=2, vocabulary=300), ["one two three"] * 9, tiny)
+    (tiny / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     (tiny / "pytorch_model.bin").write_bytes(b"pickle")
     (tiny / "modeling_evil.py").write_text("raise SystemExit")
     pickled.mkdir()
@@ -66,7 +68,7 @@ def test_a_branch_is_pinned_to_its_commit_and_the_model_loads(hub: HubStub, inpu
 
 def test_only_files_on_the_allow_list_are_fetched(hub: HubStub, inputs: Inputs) -> None:
     path = resolve(HubModel(hub="org/tiny", revision=COMMIT), inputs=inputs).path
-    assert {file.suffix for file in path.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert {file.suffix for file in path.iterdir()} <= {".json", ".safetensors", ".jinja", ".md"}
     assert not any("evil" in request or ".bin" in request for request in hub.requests)
 
 
@@ -75,6 +77,16 @@ def test_a_commit_in_the_cache_needs_no_hub(hub: HubStub, inputs: Inputs) -> Non
     first = resolve(ref, inputs=inputs)
     hub.requests.clear()
     assert resolve(ref, inputs=inputs) == first
+    assert hub.requests == []
+
+
+def test_a_snapshot_without_the_card_of_its_repository_is_whole(hub: HubStub, inputs: Inputs) -> None:
+    ref = HubModel(hub="org/tiny", revision=COMMIT)
+    path = resolve(ref, inputs=inputs).path
+    assert stated_licence(path) == "apache-2.0"
+    (path / "README.md").unlink()
+    hub.requests.clear()
+    assert stated_licence(resolve(ref, inputs=inputs).path) is None
     assert hub.requests == []
 
 
