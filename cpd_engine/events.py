@@ -525,13 +525,46 @@ class ComparedMember:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteMember:
+    """A member's line of a suite's table: as `ComparedMember`, of the runs that finished."""
+
+    label: str
+    scores: dict[str, MemberScore]
+    against: dict[str, MemberAgainst]
+    teacher: dict[str, float]
+    untouched: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedSuite:
+    """A suite's part of a comparison's table, over the `rows` that all finished runs have answered. Metrics in percent, the first decides.
+
+    `seeds` are those of the sampled answers, empty where they are greedy: a row's value is the mean over them, and only then over the
+    seeds of the training. Members without a finished run are left out.
+    """
+
+    suite: str
+    task: str
+    rows: int
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    members: tuple[SuiteMember, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """The table of a comparison over the `rows` test rows that all finished runs have scored."""
+    """The table of a comparison over the `rows` test rows that all finished runs have scored, and of each suite that they answered.
+
+    `notes`: what a reader should know of it, such as where that which is not in it is to be found. Tables of older versions have
+    neither suites nor notes.
+    """
 
     rows: int
     baseline: str
     budget: str
     members: tuple[ComparedMember, ...]
+    suites: tuple[ComparedSuite, ...] = ()
+    notes: tuple[str, ...] = ()
     kind: Literal["compared"] = "compared"
 
 

@@ -1,14 +1,17 @@
-"""What the table of a comparison is made of: every member's rows out of the store into a fresh folder, and what each run took."""
+"""What the table of a comparison is made of: every member's scores out of the store into a fresh folder, and what each run took."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.artifacts import queries as artifacts
@@ -16,16 +19,16 @@ from api.artifacts.tables import Artifact
 from api.comparisons import queries as comparisons
 from api.comparisons.tables import Comparison, ComparisonMember
 from api.core.settings import Settings
-from api.core.storage import Store
+from api.core.storage import Store, StoredFileMissing
 from api.events import queries as events
 from api.jobs.states import JobState
 from api.jobs.tables import Job
 from api.jobs.transitions import Claim
-from cpd_engine.config import BudgetSpec
-from cpd_engine.members import SAMPLES, Member, MemberRun, TableSpec
+from cpd_engine.config import BudgetSpec, EvaluationSpec
+from cpd_engine.members import SAMPLES, Member, MemberRun, TableSpec, bare, rows_of_suite
 from worker.child import EngineCommand
 from worker.recorder import Fenced
-from worker.staging import Scratch, StagingFailed, fetch_verified
+from worker.staging import Scratch, StagingFailed
 
 log = structlog.get_logger(__name__)
 
@@ -48,20 +51,37 @@ class _Gathered:
 
 
 def stage_table(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, settings: Settings) -> EngineCommand:
-    """Fill a fresh folder with the rows of every run that succeeded; the command that makes the table of them.
+    """Fill a fresh folder with the scores of every run that succeeded; the command that makes the table of them.
 
     Raises StagingFailed, LeaseLost, and OSError for disk or store.
     """
     found = writes.commit(lambda session: _gathered(session, str(claim.resolved.get("comparison"))))
+    evaluation = _evaluation(found)
+    files = [SAMPLES, *(rows_of_suite(suite.title) for suite in evaluation.suites)]
     members = [
-        Member(label=label, runs=tuple(_run(found, member, job, scratch.path, store) for member, job in group))
+        Member(label=label, runs=tuple(_run(found, member, job, files, scratch.path, store) for member, job in group))
         for label, group in groupby(found.runs, key=lambda run: run[0].label)
     ]
-    budget = BudgetSpec.model_validate(found.comparison.budget)
-    made = TableSpec(members=tuple(members), baseline=found.comparison.baseline, budget=budget)
+    made = TableSpec(
+        members=tuple(members),
+        baseline=found.comparison.baseline,
+        budget=BudgetSpec.model_validate(found.comparison.budget),
+        suites=evaluation.suites,
+        judged=evaluation.judged,
+    )
     spec = scratch.path / "table.json"
     spec.write_text(made.model_dump_json(), "utf-8")
     return EngineCommand(program=settings.engine_command, verb="table", spec=spec, out=scratch.out, datasets={})
+
+
+def _evaluation(found: _Gathered) -> EvaluationSpec:
+    """What all members were scored on: the base's, as each of their specs has it."""
+    told = found.runs[0][1].resolved.get("evaluation", {}) if found.runs else {}
+    try:
+        return EvaluationSpec.model_validate_json(json.dumps(told))
+    except ValidationError as error:
+        message = "The comparison's evaluation is not one that this worker's version knows."
+        raise StagingFailed("validation_error", message) from error
 
 
 def _gathered(session: Session, comparison_id: str) -> _Gathered:
@@ -86,12 +106,15 @@ def _gathered(session: Session, comparison_id: str) -> _Gathered:
     return _Gathered(comparison=comparison, runs=runs, reports=reports, sums=sums, steps=steps, worker_s=worker_s)
 
 
-def _run(found: _Gathered, member: ComparisonMember, job: Job, folder: Path, store: Store) -> MemberRun:
+def _run(
+    found: _Gathered, member: ComparisonMember, job: Job, files: Sequence[str], folder: Path, store: Store
+) -> MemberRun:
     ended = job.failure_code or job.state
     name = None
     if job.state == JobState.SUCCEEDED:
         name = f"runs/{job.id}"
-        if not _fetched(found.reports.get(job.id), folder / name / SAMPLES, store):
+        report = found.reports.get(job.id)
+        if report is None or not all(_fetched(report, file, folder / name / file, store) for file in files):
             log.warning("rows_of_a_member_missing", member_job_id=job.id)
             ended, name = "rows_missing", None
     sums = found.sums.get(job.id, {})
@@ -108,9 +131,30 @@ def _run(found: _Gathered, member: ComparisonMember, job: Job, folder: Path, sto
     )
 
 
-def _fetched(report: Artifact | None, target: Path, store: Store) -> bool:
-    """Whether the rows that a run's report holds are there and what they were."""
-    if report is None:
+def _fetched(report: Artifact, name: str, target: Path, store: Store) -> bool:
+    """Whether a report's rows are there and what they were; then their scores lie at `target`. The texts, by far the most of it, are
+    left behind a line at a time: five answers to ten thousand rows, of hundreds of runs, would fill disks.
+    """
+    file = next((file for file in report.files if file["path"] == name), None)
+    if file is None:
         return False
-    file = next((file for file in report.files if file["path"] == SAMPLES), None)
-    return file is not None and fetch_verified(store, f"{report.storage_prefix}/{SAMPLES}", target, str(file["sha256"]))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    try:
+        with target.open("w", encoding="utf-8") as kept:
+            for line in _lines(store.read(f"{report.storage_prefix}/{name}"), digest.update):
+                kept.write(json.dumps(bare(json.loads(line))) + "\n")
+    except (StoredFileMissing, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return digest.hexdigest() == str(file["sha256"])
+
+
+def _lines(chunks: Iterable[bytes], seen: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The whole lines of what comes in pieces, each of which is `seen`."""
+    rest = b""
+    for chunk in chunks:
+        seen(chunk)
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,14 +10,17 @@ from rich.text import Text
 
 from api.quantities import count, duration, moment, number, p_value
 from api.remote.comparisons import Comparison, ComparisonLine, Run
-from api.terminal.tables import METRICS, STATE_STYLES, whole
-from cpd_engine.events import Compared, ComparedMember, MemberScore
+from api.terminal.tables import METRICS, NAMES, STATE_STYLES, whole
+from cpd_engine.events import Compared, ComparedMember, ComparedSuite, MemberScore, SuiteMember
 
 _HOW = (
     "Two 95 % intervals of the mean: ± Student's t over the seeds, and a bootstrap over the test rows. Differences are paired by row, "
     "each row averaged over the seeds; p by Wilcoxon signed rank, adjusted by Holm for all members."
 )
 _ENDS = {"teacher": "teacher", "untouched": "untouched"}
+_DIGITS = {name: digits for name, _, digits in METRICS}
+# Of a suite's metrics this one is told without a unit, as it is everywhere.
+_UNITS = {"rouge_l": ""}
 
 
 def comparisons(found: Iterable[ComparisonLine]) -> Table:
@@ -104,11 +107,21 @@ def _title(found: Comparison) -> str:
 
 
 def table(made: Compared) -> RenderableType:
-    """A table a metric, what each member cost, and what ended without a student. Fits a terminal of 80 columns."""
+    """A table a metric of the test rows and of each suite, what each member cost, what ended without a student, and what else there is
+    to know. Fits a terminal of 80 columns.
+    """
     scored = [member for member in made.members if member.scores]
+    of_rows = f"on {count(made.rows)} test rows"
     parts: list[RenderableType] = [
-        _metric(made, scored, name, heading, digits) for name, heading, digits in METRICS if scored
+        _metric(made.baseline, scored, name, f"{heading} {of_rows}", digits)
+        for name, heading, digits in METRICS
+        if scored
     ]
+    for suite in made.suites:
+        parts += [
+            _metric(made.baseline, suite.members, name, _of_suite(suite, name), _DIGITS.get(name, 1))
+            for name in suite.metrics
+        ]
     parts += [Text(_HOW, style="dim"), _costs(made)]
     for member in made.members:
         if member.failures:
@@ -118,11 +131,18 @@ def table(made: Compared) -> RenderableType:
             parts.append(Text(told, style="yellow"))
     if made.baseline not in [member.label for member in scored]:
         parts.append(Text(f"No differences: the baseline, {made.baseline}, has no student.", style="yellow"))
-    return Group(*parts)
+    return Group(*parts, *(Text(note, style="yellow") for note in made.notes))
 
 
-def _metric(made: Compared, scored: list[ComparedMember], metric: str, heading: str, digits: int) -> Table:
-    title = f"{heading} on {count(made.rows)} test rows"
+def _of_suite(suite: ComparedSuite, metric: str) -> str:
+    """`self_inst: ROUGE-L on 242 rows, mean of 5 sampled answers`."""
+    sampled = f", mean of {count(len(suite.seeds))} sampled answers" if suite.seeds else ""
+    return f"{suite.suite}: {NAMES.get(metric, metric)}{_UNITS.get(metric, ' %')} on {count(suite.rows)} rows{sampled}"
+
+
+def _metric(
+    baseline: str, scored: Sequence[ComparedMember | SuiteMember], metric: str, title: str, digits: int
+) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("member")
     for name in ("mean ± seeds", "over rows", "− baseline", "p (Holm)", "gap closed"):
@@ -134,11 +154,7 @@ def _metric(made: Compared, scored: list[ComparedMember], metric: str, heading: 
             member.label,
             _with_seeds(score, digits),
             f"{low:.{digits}f} … {high:.{digits}f}",
-            "baseline"
-            if member.label == made.baseline
-            else "–"
-            if against is None
-            else f"{against.difference:+.{digits}f}",
+            "baseline" if member.label == baseline else "–" if against is None else f"{against.difference:+.{digits}f}",
             "" if against is None else p_value(against.p_holm),
             "–" if score.gap_closed is None else f"{score.gap_closed:.0%}",
         )

@@ -15,7 +15,8 @@ from api.remote.scores import Sample
 from cpd_engine.events import Comparison, JudgeReport, Reported, SuiteReport, SuiteScore
 
 METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
-_NAMES = {
+# What metrics are called for people.
+NAMES = {
     "exact_match": "exact match",
     "rouge_l": "ROUGE-L",
     "ce": "held-out CE",
@@ -41,10 +42,10 @@ def scores(report: Reported) -> RenderableType:
     parts: list[RenderableType] = [table]
     if report.comparisons:
         parts.append(
-            _comparisons(_COMPARED, [(_NAMES.get(pair.metric, pair.metric), pair) for pair in report.comparisons])
+            _comparisons(_COMPARED, [(NAMES.get(pair.metric, pair.metric), pair) for pair in report.comparisons])
         )
     if report.gap_closed:
-        shares = ", ".join(f"{_NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
+        shares = ", ".join(f"{NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
         parts.append(Text(f"Share of the gap from untouched student to teacher that is closed: {shares}"))
     return Group(*parts, *_suites(report.suites), *_judged(report.judged))
 
@@ -64,7 +65,7 @@ def _suites(suites: Iterable[SuiteReport]) -> Iterator[RenderableType]:
         compared += [(suite.suite, pair) for pair in suite.comparisons if pair.metric == names[0]]
         for name in names:
             cells = (_with_error(suite.scores[subject][name]) for subject in subjects)
-            table.add_row(f"{suite.suite} {_NAMES.get(name, name)}", count(suite.rows), *cells)
+            table.add_row(f"{suite.suite} {NAMES.get(name, name)}", count(suite.rows), *cells)
     if found:
         yield table
     if compared:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpd_engine.evaluation.report import METRICS
-from cpd_engine.events import Compared, ComparedMember
+from cpd_engine.events import Compared, ComparedMember, SuiteMember
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _MEMBER, _BASELINE, _SEED, _BOUND = "#333333", "#1f5fa8", "#d9730d", "#9db8d9", "#777777"
-_TITLES = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L", "ce": "held-out CE, nats per token (less is better)"}
+_TITLES = {
+    "exact_match": "exact match, %",
+    "rouge_l": "ROUGE-L",
+    "ce": "held-out CE, nats per token (less is better)",
+    "accuracy": "accuracy, %",
+    "pass_at_1": "pass@1, %",
+    "pass_at_1_plus": "pass@1 of the plus tests, %",
+}
+_COLUMNS = 3
+_DPI = 120
+# A side of the picture at most: what every viewer takes.
+_MOST_PIXELS = 16_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,49 +41,63 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One metric: the members, and the baseline's teacher and untouched student as the two ends."""
+    """One metric, of the test rows or of a suite: the members, and the baseline's teacher and untouched student as the two ends."""
 
     metric: str
     title: str
     marks: tuple[Mark, ...]
     teacher: float | None
     untouched: float | None
+    suite: str | None = None
 
 
 def panels(table: Compared) -> list[Panel]:
     """What the picture shows, as numbers. Members without a finished run are left out."""
     shown = [member for member in table.members if member.scores]
-    ends = next((member for member in shown if member.label == table.baseline), shown[0])
-    return [
-        Panel(
-            metric=metric,
-            title=_TITLES[metric],
-            marks=tuple(_mark(member, metric, table.baseline) for member in shown),
-            teacher=ends.teacher.get(metric),
-            untouched=ends.untouched.get(metric),
-        )
-        for metric in METRICS
-    ]
+    made = [_panel(table.baseline, shown, metric, None) for metric in METRICS]
+    for suite in table.suites:
+        made += [_panel(table.baseline, suite.members, metric, suite.suite) for metric in suite.metrics]
+    return made
 
 
-def draw(table: Compared, shown: list[Panel], path: Path) -> None:
-    """The picture as PNG. Equal values give equal bytes."""
+def draw(table: Compared, shown: Sequence[Panel], path: Path) -> None:
+    """The picture as PNG, panels in rows of three. Equal values give equal bytes."""
     # Costs a second to import.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    lines = len(shown[0].marks)
-    figure = Figure(figsize=(4.2 * len(shown), 1.6 + 0.42 * lines), layout="constrained")
+    rows, lines = -(-len(shown) // _COLUMNS), max(len(panel.marks) for panel in shown)
+    size = (4.2 * _COLUMNS, 0.6 + rows * (1.0 + 0.42 * lines))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, panel in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
+    places = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for axes, panel in zip(places, shown, strict=False):
         _draw_panel(axes, panel)
+    for place, axes in enumerate(places):
+        if place >= len(shown):
+            axes.set_axis_off()
+        elif place % _COLUMNS:
+            axes.set_yticklabels([])
     told = "mean with 95 % bootstrap interval over rows; small dots: single seeds"
     figure.suptitle(f"{table.rows:,} test rows; {table.budget}\n{told}", color=_INK, fontsize=10)
     # No version and no date in the file.
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    figure.savefig(path, dpi=min(_DPI, _MOST_PIXELS / max(size)), metadata={"Software": None})
 
 
-def _mark(member: ComparedMember, metric: str, baseline: str) -> Mark:
+def _panel(baseline: str, members: Sequence[ComparedMember | SuiteMember], metric: str, suite: str | None) -> Panel:
+    ends = next((member for member in members if member.label == baseline), members[0])
+    name = _TITLES.get(metric, metric)
+    return Panel(
+        metric=metric,
+        title=name if suite is None else f"{suite}: {name}",
+        marks=tuple(_mark(member, metric, baseline) for member in members),
+        teacher=ends.teacher.get(metric),
+        untouched=ends.untouched.get(metric),
+        suite=suite,
+    )
+
+
+def _mark(member: ComparedMember | SuiteMember, metric: str, baseline: str) -> Mark:
     score = member.scores[metric]
     return Mark(
         label=member.label,

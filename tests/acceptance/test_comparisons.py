@@ -24,8 +24,11 @@ MEMBERS = [{"label": "kld", "set": {"preset": "kld"}}, {"label": "cpd", "set": {
 
 @pytest.fixture
 def spec(recipe: Path) -> Path:
-    """Two methods over two seeds, as a file whose base names local rows."""
+    """Two methods over two seeds, as a file whose base names local rows, of which some are a suite."""
     base = json.loads(recipe.read_text())
+    test_rows = base["dataset"]["test"]
+    suite = {"task": "custom", "name": "own", "data": test_rows, "rows": 5, "seeds": [1, 2], "max_new_tokens": 4}
+    base["evaluation"]["suites"] = [suite]
     base["evaluation"]["baselines"] = []
     base["teacher_sft"]["epochs"], base["epochs"] = 1, 2
     file = recipe.with_name("comparison.json")
@@ -77,6 +80,7 @@ def test_a_comparison_goes_through_a_killed_engine_to_its_table(
     assert "the table: succeeded" in watched.stdout
     assert "p (Holm)" in watched.stdout
     assert "gap closed" in watched.stdout
+    assert "own: ROUGE-L on 5 rows, mean of 2 sampled answers" in watched.stdout
 
     check_table(found)
     assert found.table_job is not None
@@ -85,7 +89,9 @@ def test_a_comparison_goes_through_a_killed_engine_to_its_table(
     assert service.cpd_json("comparisons", "figure", made["id"], "--out", picture)["file"] == str(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert service.cpd("comparisons", "figure", made["id"], "--out", numbers).returncode == 0
-    assert [mark["label"] for mark in json.loads(numbers.read_text())["panels"][0]["marks"]] == ["kld", "cpd"]
+    panels = json.loads(numbers.read_text())["panels"]
+    assert [mark["label"] for mark in panels[0]["marks"]] == ["kld", "cpd"]
+    assert [panel["metric"] for panel in panels if panel["suite"] == "own"] == ["rouge_l", "exact_match"]
     check_another_tenant_sees_nothing(service, made["id"])
 
 
@@ -101,10 +107,22 @@ def check_table(found: Comparison) -> None:
         by_seed = [run.scores["ce"] for run in shown.runs if run.scores is not None]
         assert member.scores["ce"].by_seed == pytest.approx(by_seed, abs=1e-6)
         assert member.scores["ce"].seed_interval is not None
+    check_suite(found)
     # At one budget, whatever the curriculum; and one of each in nothing but the student.
     assert kld.costs.steps == cpd.costs.steps
     assert (kld.teacher, kld.untouched["ce"] == cpd.untouched["ce"]) == (cpd.teacher, True)
     assert min(kld.costs.train_s or 0.0, kld.costs.worker_s or 0.0, kld.costs.supervised_tokens or 0.0) > 0.0
+
+
+def check_suite(found: Comparison) -> None:
+    assert found.table is not None
+    [suite] = found.table.suites
+    assert (suite.suite, suite.task, suite.rows, suite.seeds) == ("own", "custom", 5, (1, 2))
+    assert suite.metrics == ("rouge_l", "exact_match")
+    kld, cpd = suite.members
+    assert len(kld.scores["rouge_l"].by_seed) == len(cpd.scores["rouge_l"].by_seed) == 2
+    assert set(cpd.against) == set(suite.metrics)
+    assert kld.teacher == cpd.teacher
 
 
 def check_another_tenant_sees_nothing(service: Service, comparison_id: str) -> None:

@@ -14,28 +14,24 @@ import pytest
 from scipy import stats
 
 from cpd_engine.config import BudgetSpec
-from cpd_engine.evaluation.comparison import MemberRows, RunRows, compare, mean_costs
-from cpd_engine.events import Compared, MemberCosts
+from cpd_engine.evaluation.comparison import MemberRows, RunRows, SuiteRows, Terms, compare, compare_suite, mean_costs
+from cpd_engine.events import Compared, MemberCosts, from_json
 from cpd_engine.members import budget_in_words
 
 NOTHING = MemberCosts(steps=None, supervised_tokens=None, processed_tokens=None, train_s=None, worker_s=None)
 METRICS = ("exact_match", "rouge_l", "ce")
 
 
-def run(
-    seed: int, student: Sequence[float], *, rows: Sequence[str] | None = None, costs: MemberCosts = NOTHING
-) -> RunRows:
+def run(seed: int, student: Sequence[float], *, rows: Sequence[str] | None = None) -> RunRows:
     """A run whose student has these values in every metric; the teacher has 1, the untouched student 0, and in CE the other way."""
     names = rows or [f"r{place}" for place in range(len(student))]
-    of = {"teacher": (1.0, 1.0, 0.0), "untouched": (0.0, 0.0, 1.0)}
-    ends = {subject: dict(zip(METRICS, values, strict=True)) for subject, values in of.items()}
+    ends = {"teacher": (1.0, 1.0, 0.0), "untouched": (0.0, 0.0, 1.0)}
     return RunRows(
         seed=seed,
-        values={
-            name: {**ends, "student": dict.fromkeys(METRICS, value)} for name, value in zip(names, student, strict=True)
-        },
-        supervised={name: 1.0 + place for place, name in enumerate(names)},
-        costs=costs,
+        rows=names,
+        values={subject: np.array([values] * len(names)) for subject, values in ends.items()}
+        | {"student": np.array([[value] * len(METRICS) for value in student])},
+        supervised=np.arange(1.0, 1.0 + len(names)),
     )
 
 
@@ -44,7 +40,7 @@ def member(label: str, *runs: RunRows, failures: Sequence[str] = ()) -> MemberRo
 
 
 def table(*members: MemberRows, baseline: str = "base") -> Compared:
-    return compare(members, baseline=baseline, budget="so many steps", seed=0)
+    return compare(members, Terms(baseline=baseline, seed=0), budget="so many steps")
 
 
 def test_a_members_mean_is_over_seeds_and_its_intervals_are_of_seeds_and_of_rows() -> None:
@@ -96,7 +92,7 @@ def test_only_rows_that_all_finished_runs_have_scored_are_compared() -> None:
     assert made.rows == 2
     assert [line.scores["exact_match"].mean for line in made.members] == [100.0, 100.0]
     assert made.members[1].against["exact_match"].p_value is None
-    with pytest.raises(ValueError, match="no test row in common"):
+    with pytest.raises(ValueError, match="no row in common"):
         table(member("base", run(0, [1.0], rows=["a"])), member("b", run(0, [1.0], rows=["b"])))
 
 
@@ -106,6 +102,45 @@ def test_a_member_that_failed_stays_in_the_table_and_a_failed_baseline_leaves_no
     assert (base.seeds, base.failures, base.scores, base.untouched) == ((), ("diverged",), {}, {})
     assert (other.failures, other.against) == (("cancelled",), {})
     assert other.scores["rouge_l"].mean == 100.0
+
+
+def answers(seed: int, student: Sequence[float]) -> RunRows:
+    """Of a suite with one metric."""
+    ends = {"teacher": 1.0, "untouched": 0.0}
+    return RunRows(
+        seed=seed,
+        rows=[f"r{place}" for place in range(len(student))],
+        values={subject: np.full((len(student), 1), value) for subject, value in ends.items()}
+        | {"student": np.array([[value] for value in student])},
+    )
+
+
+def test_a_suite_is_compared_as_the_test_rows_are_and_corrected_by_itself() -> None:
+    random = np.random.default_rng(1)
+    held = random.uniform(0, 0.5, 30)
+    better, alike = held + random.uniform(0, 0.2, 30), held + random.normal(0, 0.1, 30)
+    members = [
+        member("base", answers(0, (held - 0.01).tolist()), answers(1, (held + 0.01).tolist())),
+        member("gone", failures=["diverged"]),
+        member("better", answers(0, better.tolist())),
+        member("alike", answers(0, alike.tolist())),
+    ]
+    asked = SuiteRows(suite="sums", task="gsm8k", seeds=(), metrics=("accuracy",), members=members)
+    made = compare_suite(asked, Terms(baseline="base", seed=0))
+    assert (made.suite, made.task, made.rows, made.seeds, made.metrics) == ("sums", "gsm8k", 30, (), ("accuracy",))
+    lines = {line.label: line for line in made.members}
+    assert list(lines) == ["base", "better", "alike"]
+    base = lines["base"].scores["accuracy"]
+    assert base.mean == pytest.approx(100 * held.mean())
+    assert base.by_seed == pytest.approx((100 * held.mean() - 1, 100 * held.mean() + 1))
+    assert base.gap_closed == pytest.approx(held.mean())
+    drawn = np.random.default_rng(0).choice(100 * held, (10_000, 30)).mean(axis=1)
+    assert base.row_interval == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.5)
+    p_values = [float(stats.wilcoxon((100 * one).round(9) - (100 * held).round(9)).pvalue) for one in (better, alike)]
+    found = [lines[label].against["accuracy"] for label in ("better", "alike")]
+    assert [one.p_value for one in found] == pytest.approx(p_values)
+    assert found[0].p_holm == pytest.approx(2 * p_values[0])
+    assert found[0].difference == pytest.approx(100 * (better - held).mean())
 
 
 def test_costs_are_means_over_the_runs_that_know_them() -> None:
@@ -155,6 +190,26 @@ def write(folder: Path) -> Path:
     return path
 
 
+def asked(spec: Path, suites: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]], **more: Any) -> Path:
+    """The same with suites, of which every run's report has answers as a run of the engine leaves them."""
+    found = json.loads(spec.read_text())
+    for one in found["members"]:
+        for told in one["runs"]:
+            if told["folder"] is not None:
+                (spec.parent / told["folder"] / "suites").mkdir()
+                for suite in suites:
+                    path = spec.parent / told["folder"] / "suites" / f"{suite['task']}.jsonl"
+                    path.write_text("".join(json.dumps(row) + "\n" for row in answers))
+    spec.write_text(json.dumps(found | {"suites": list(suites), **more}))
+    return spec
+
+
+def said(*values: float) -> dict[str, Any]:
+    """A model's answers to a row, one a seed, the first of them also by itself."""
+    each = [{"seed": 10 * n, "text": "a", "rouge_l": v, "exact_match": 0.0} for n, v in enumerate(values)]
+    return each[0] | {"generations": each}
+
+
 def carried_out(spec: Path, out: Path) -> tuple[int, list[dict[str, Any]]]:
     command = [sys.executable, "-m", "cpd_engine", "table", str(spec), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -163,12 +218,12 @@ def carried_out(spec: Path, out: Path) -> tuple[int, list[dict[str, Any]]]:
 
 def test_the_command_seals_table_and_figure_and_tells_the_table(tmp_path: Path) -> None:
     code, events = carried_out(write(tmp_path), tmp_path / "out")
-    assert (code, [event["kind"] for event in events]) == (0, ["checkpointed", "compared", "finished"])
-    kld, cpd = events[1]["members"]
+    assert (code, [event["kind"] for event in events]) == (0, ["progressed", "checkpointed", "compared", "finished"])
+    kld, cpd = events[2]["members"]
     assert (kld["seeds"], cpd["seeds"], cpd["failures"]) == ([0, 1], [0], ["diverged"])
     assert kld["scores"]["exact_match"]["by_seed"] == [37.5, 56.25]
     assert cpd["costs"]["steps"] == 40
-    assert json.loads((tmp_path / "out/table/table.json").read_text()) == events[1]
+    assert json.loads((tmp_path / "out/table/table.json").read_text()) == events[2]
     shown = json.loads((tmp_path / "out/table/figure.json").read_text())["panels"]
     assert [panel["metric"] for panel in shown] == list(METRICS)
     assert [mark["label"] for mark in shown[0]["marks"]] == ["kld", "cpd"]
@@ -177,6 +232,51 @@ def test_the_command_seals_table_and_figure_and_tells_the_table(tmp_path: Path) 
     assert picture.startswith(b"\x89PNG")
     assert carried_out(tmp_path / "table.json", tmp_path / "again")[0] == 0
     assert (tmp_path / "again/table/figure.png").read_bytes() == picture
+
+
+def test_the_command_compares_suites_by_rows_averaged_over_their_seeds_and_says_where_the_judge_s_word_is(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"row": name, "answers": {"teacher": said(1.0, 1.0), "untouched": said(0.0, 0.0), "student": said(*values)}}
+        for name, values in (("a", (0.25, 0.75)), ("b", (1.0, 0.5)))
+    ]
+    suites = [{"task": "vicuna", "data": "ds_12345678", "seeds": [10, 20]}]
+    code, events = carried_out(asked(write(tmp_path), suites, rows, judged=["vicuna"]), tmp_path / "out")
+    assert code == 0
+    [made] = [event for event in events if event["kind"] == "compared"]
+    [suite] = made["suites"]
+    assert (suite["suite"], suite["rows"], suite["seeds"]) == ("vicuna", 2, [10, 20])
+    assert suite["metrics"] == ["rouge_l", "exact_match"]
+    kld, cpd = suite["members"]
+    assert (kld["scores"]["rouge_l"]["by_seed"], kld["scores"]["rouge_l"]["mean"]) == ([62.5, 62.5], 62.5)
+    assert kld["scores"]["rouge_l"]["row_interval"] == [50.0, 75.0]
+    assert (cpd["against"]["rouge_l"]["difference"], cpd["against"]["rouge_l"]["p_holm"]) == (0.0, None)
+    assert (kld["teacher"], kld["scores"]["rouge_l"]["gap_closed"]) == ({"rouge_l": 100.0, "exact_match": 0.0}, 0.625)
+    [note] = made["notes"]
+    assert "vicuna" in note
+    assert "cpd show" in note
+    shown = json.loads((tmp_path / "out/table/figure.json").read_text())["panels"]
+    assert [(panel["suite"], panel["metric"]) for panel in shown[3:]] == [
+        ("vicuna", "rouge_l"),
+        ("vicuna", "exact_match"),
+    ]
+
+
+def test_rows_of_one_name_that_ask_otherwise_are_not_compared(tmp_path: Path) -> None:
+    spec = write(tmp_path)
+    rows = tmp_path / "cpd-0" / "samples.jsonl"
+    lines = [json.loads(text) | {"instruction": "another"} for text in rows.read_text().splitlines()]
+    rows.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    code, events = carried_out(spec, tmp_path / "out")
+    assert (code, events[-1]["code"]) == (20, "nothing_to_compare")
+
+
+def test_a_table_of_an_older_version_has_no_suites() -> None:
+    older = {"kind": "compared", "rows": 12, "baseline": "kld", "budget": "9 optimizer steps", "members": []}
+    told = from_json(json.dumps(older))
+    assert isinstance(told, Compared)
+    assert (told.suites, told.notes) == ((), ())
 
 
 def test_a_table_of_nothing_is_refused_with_its_code(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -21,8 +23,8 @@ from api.remote.trouble import BadInput, Refused, ServerUnreachable
 from api.terminal import comparison_tables
 from api.terminal.comparison_specs import read_comparison
 from api.terminal.comparison_watch import PlainScreen, differing, lines, show_comparison
-from cpd_engine.evaluation.comparison import MemberRows, RunRows, compare
-from cpd_engine.events import Compared, MemberCosts, to_dict
+from cpd_engine.evaluation.comparison import MemberRows, RunRows, SuiteRows, Terms, compare, compare_suite
+from cpd_engine.events import Compared, ComparedSuite, MemberCosts, to_dict
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SPEC = """
@@ -141,30 +143,28 @@ def test_the_live_display_draws_the_jobs() -> None:
     assert "40/120 steps" in out.getvalue()
 
 
+COSTS = MemberCosts(steps=120, supervised_tokens=9876, processed_tokens=20000, train_s=3.25, worker_s=12.5)
+
+
 def rows_of(seed: int, student: list[float]) -> RunRows:
-    ends = {"teacher": 1.0, "untouched": 0.0}
+    by_subject = {"student": student, "teacher": [1.0] * len(student), "untouched": [0.0] * len(student)}
     return RunRows(
         seed=seed,
-        values={
-            f"r{place}": {
-                subject: dict.fromkeys(("exact_match", "rouge_l"), value) | {"ce": 1.0 - value}
-                for subject, value in {**ends, "student": mine}.items()
-            }
-            for place, mine in enumerate(student)
-        },
-        supervised={f"r{place}": 1.0 for place in range(len(student))},
-        costs=MemberCosts(steps=120, supervised_tokens=9876, processed_tokens=20000, train_s=3.25, worker_s=12.5),
+        rows=[f"r{place}" for place in range(len(student))],
+        values={name: np.array([[value, value, 1.0 - value] for value in found]) for name, found in by_subject.items()},
+        supervised=np.ones(len(student)),
     )
 
 
 def made() -> Compared:
     base = [0.02 * place for place in range(30)]
     better = [value + 0.2 + 0.001 * place for place, value in enumerate(base)]
+    kld = [rows_of(0, base), rows_of(1, [value + 0.02 for value in base])]
     members = [
-        MemberRows(label="kld", runs=[rows_of(0, base), rows_of(1, [value + 0.02 for value in base])], failures=[]),
-        MemberRows(label="cpd", runs=[rows_of(0, better)], failures=["diverged"]),
+        MemberRows(label="kld", runs=kld, costs=COSTS),
+        MemberRows(label="cpd", runs=[rows_of(0, better)], failures=["diverged"], costs=COSTS),
     ]
-    return compare(members, baseline="kld", budget="120 optimizer steps", seed=0)
+    return compare(members, Terms(baseline="kld", seed=0), budget="120 optimizer steps")
 
 
 def test_the_table_has_means_with_their_interval_differences_with_holm_gap_and_costs() -> None:
@@ -183,10 +183,44 @@ def test_the_table_has_means_with_their_interval_differences_with_holm_gap_and_c
     assert max(map(len, text.splitlines())) <= 80
 
 
+def answered_suite() -> ComparedSuite:
+    def of(label: str, student: float) -> MemberRows:
+        values = {"student": student, "teacher": 0.75, "untouched": 0.25}
+        rows = [f"r{place}" for place in range(8)]
+        by_subject = {subject: np.full((8, 2), value) for subject, value in values.items()}
+        return MemberRows(label=label, runs=[RunRows(seed=0, rows=rows, values=by_subject)])
+
+    asked = SuiteRows(
+        suite="own",
+        task="custom",
+        seeds=(10, 20),
+        metrics=("rouge_l", "exact_match"),
+        members=[of("kld", 0.5), of("cpd", 0.625)],
+    )
+    return compare_suite(asked, Terms(baseline="kld", seed=0))
+
+
+def test_suites_are_shown_as_the_test_rows_are_with_what_is_not_in_the_table() -> None:
+    found = replace(made(), suites=(answered_suite(),), notes=("The judge's word is elsewhere.",))
+    lines = [line.rstrip() for line in text_of(comparison_tables.table(found)).splitlines()]
+    at = lines.index("own: ROUGE-L on 8 rows, mean of 2 sampled answers")
+    cells = {line.split()[0]: line.split()[1:] for line in lines[at + 2 : at + 6]}
+    assert cells["kld"] == ["50.00", "50.00", "…", "50.00", "baseline", "50%"]
+    assert cells["cpd"][:5] == ["62.50", "62.50", "…", "62.50", "+12.50"]
+    assert cells["cpd"][-1] == "75%"
+    assert (cells["teacher"], cells["untouched"]) == (["75.00"], ["25.00"])
+    assert "own: exact match % on 8 rows, mean of 2 sampled answers" in lines
+    assert lines[-1] == "The judge's word is elsewhere."
+    assert max(map(len, lines)) <= 80
+
+
 def test_a_table_without_its_baseline_says_so() -> None:
-    members = [MemberRows(label="kld", runs=[], failures=["diverged"]),
-               MemberRows(label="cpd", runs=[rows_of(0, [0.1, 0.2])], failures=[])]  # fmt: skip
-    text = text_of(comparison_tables.table(compare(members, baseline="kld", budget="a budget", seed=0)))
+    members = [
+        MemberRows(label="kld", runs=[], failures=["diverged"]),
+        MemberRows(label="cpd", runs=[rows_of(0, [0.1, 0.2])]),
+    ]
+    found = compare(members, Terms(baseline="kld", seed=0), budget="a budget")
+    text = text_of(comparison_tables.table(found))
     assert "the baseline, kld, has no student" in " ".join(text.split())
 
 

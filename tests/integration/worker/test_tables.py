@@ -25,10 +25,16 @@ from api.jobs.lease import Hold
 from api.jobs.moves import Failure
 from api.jobs.states import JobKind, JobState
 from api.jobs.tables import Job
+from cpd_engine.members import SAMPLES, rows_of_suite
 from tests.backends import TENANT, Backend
 from tests.deadline import eventually
 from tests.integration.worker.fleet import SPEC, Fleet, engine_of, gone
 
+SUITE_ROWS = rows_of_suite("vicuna")
+EVALUATION = {
+    "suites": [{"task": "vicuna", "data": "ds_12345678", "seeds": [0, 1]}],
+    "judge": {"against": ["teacher"]},
+}
 ENGINE = (sys.executable, "-m", "cpd_engine")
 # The engine, which begins when the file named first is there: a table takes a second or two, in which nobody can be sure to kill it.
 GATED = """
@@ -56,22 +62,36 @@ def tables(backend: Backend, tmp_path: Path) -> Iterator[Fleet]:
 def line(row: int, student: float) -> str:
     values = {"teacher": 1.0, "untouched": 0.0, "student": student}
     answers = {
-        subject: {"exact_match": value, "rouge_l": value, "ce": 2.0 - value, "supervised": 2 + row}
+        subject: {"text": "long " * 9, "exact_match": value, "rouge_l": value, "ce": 2.0 - value, "supervised": 2 + row}
         for subject, value in values.items()
     }
-    return json.dumps({"row": f"row-{row}", "answers": answers}) + "\n"
+    return json.dumps({"row": f"row-{row}", "instruction": f"Say {row}.", "answers": answers}) + "\n"
+
+
+def answered(row: int, student: float) -> str:
+    """A row of the suite, with every model's answers under two seeds."""
+    values = {"teacher": 1.0, "untouched": 0.0, "student": student}
+    answers = {
+        subject: {"generations": [{"seed": s, "text": "é", "rouge_l": s * value, "exact_match": 0.0} for s in (0, 1)]}
+        for subject, value in values.items()
+    }
+    return json.dumps({"row": f"row-{row}", "suite": "vicuna", "answers": answers}, ensure_ascii=False) + "\n"
 
 
 def report(fleet: Fleet, hold: Hold, score: float) -> None:
     """The run's report reaches store and database, and with it what its steps took."""
     prefix = f"jobs/{hold.job_id}/{hold.fence}/report"
-    stored = fleet.backend.settings.store_dir / prefix / "samples.jsonl"
-    stored.parent.mkdir(parents=True)
-    stored.write_text("".join(line(row, score if row % 2 else 0.0) for row in range(6)))
-    files = [{"path": "samples.jsonl", "size_bytes": stored.stat().st_size, "sha256": sha256_of(stored)}]
+    folder = fleet.backend.settings.store_dir / prefix
+    (folder / "suites").mkdir(parents=True)
+    (folder / SAMPLES).write_text("".join(line(row, score if row % 2 else 0.0) for row in range(6)))
+    (folder / SUITE_ROWS).write_text("".join(answered(row, score) for row in range(4)))
+    files = [
+        {"path": path, "size_bytes": (folder / path).stat().st_size, "sha256": sha256_of(folder / path)}
+        for path in (SAMPLES, SUITE_ROWS)
+    ]
     sealed = Sealed(
         id=f"art_{uuid4().hex}", name="report", role="phase", path="report", storage_prefix=prefix, files=files,
-        manifest_sha256=str(files[0]["sha256"]), size_bytes=stored.stat().st_size,
+        manifest_sha256=str(files[0]["sha256"]), size_bytes=sum(int(str(file["size_bytes"])) for file in files),
     )  # fmt: skip
     points = [
         Point(name=f"student/{name}", step=step, value=value)
@@ -99,7 +119,7 @@ def compared(fleet: Fleet) -> str:
     holds = []
     for position, label in enumerate(("a", "b")):
         for seed in (0, 1):
-            job_id = fleet.submit_spec(SPEC)
+            job_id = fleet.submit_spec({**SPEC, "evaluation": EVALUATION})
             member = {
                 "job_id": job_id,
                 "comparison_id": comparison_id,
@@ -133,6 +153,11 @@ def assert_made(fleet: Fleet, table: str) -> None:
     assert (first["costs"]["steps"], first["costs"]["supervised_tokens"], first["costs"]["train_s"]) == (3, 30, 1.5)
     assert first["costs"]["worker_s"] > 0
     assert "exact_match" in second["against"]
+    [suite] = told[-1]["suites"]
+    assert (suite["suite"], suite["rows"], suite["seeds"]) == ("vicuna", 4, [0, 1])
+    assert suite["members"][0]["scores"]["rouge_l"]["by_seed"] == pytest.approx([12.5, 17.5])
+    assert suite["members"][1]["against"]["rouge_l"]["difference"] == pytest.approx(10.0)
+    assert [("vicuna" in note, "judged" in note) for note in told[-1]["notes"]] == [(True, True)]
     newest = fleet.artifacts(table)[-1]
     assert {"table.json", "figure.json", "figure.png"} <= {file["path"] for file in newest.files}
     with reading(fleet.backend.make) as session:
@@ -174,9 +199,13 @@ def test_rows_that_are_gone_from_the_store_count_as_a_failure_and_without_any_th
         ).all()
     store = tables.backend.settings.store_dir / "jobs"
     shutil.rmtree(store / members[0].job_id)
+    # Of one whose file is there but is not what it was nothing is believed either.
+    [damaged] = (store / members[2].job_id).rglob("vicuna.jsonl")
+    damaged.write_text(damaged.read_text().replace("row-1", "row-9"))
     assert tables.work_here(table).state == JobState.SUCCEEDED
     (told,) = [event.data for event in tables.events(table) if event.kind == "compared"]
     assert (told["members"][0]["seeds"], told["members"][0]["failures"]) == ([1], ["rows_missing"])
+    assert (told["members"][1]["seeds"], told["members"][1]["failures"]) == ([], ["rows_missing", "diverged"])
     shutil.rmtree(store)
     with transaction(tables.backend.make) as session:
         session.execute(delete(ComparisonMember))
