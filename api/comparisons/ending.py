@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -27,12 +29,12 @@ def ended(session: Session, job_id: str) -> None:
     of_it = select(ComparisonMember.job_id).where(ComparisonMember.comparison_id == comparison_id)
     states = {JobState(state) for state in session.scalars(select(Job.state).where(Job.id.in_(of_it)))}
     if states <= TERMINAL and JobState.SUCCEEDED in states:
-        _queue_table(session, comparison)
+        queue_table(session, comparison)
 
 
-def _queue_table(session: Session, comparison: Comparison) -> None:
-    # The comparison's own number: a second table of it could not even be inserted.
-    table_id = f"job_{comparison.id.removeprefix('cmp_')}"
+def queue_table(session: Session, comparison: Comparison) -> None:
+    """Queue the job that makes the table, in the place of one before it. The comparison is locked."""
+    table_id = _table_after(comparison)
     enqueue(
         session,
         job_id=table_id,
@@ -45,3 +47,10 @@ def _queue_table(session: Session, comparison: Comparison) -> None:
         created_at=comparison.created_at,
     )
     session.execute(update(Comparison).where(Comparison.id == comparison.id).values(table_job_id=table_id))
+
+
+def _table_after(comparison: Comparison) -> str:
+    """The comparison's own number, or one made of the table's before: a second job in the same place could not even be inserted."""
+    if comparison.table_job_id is None:
+        return f"job_{comparison.id.removeprefix('cmp_')}"
+    return f"job_{uuid.uuid5(uuid.NAMESPACE_OID, comparison.table_job_id).hex}"

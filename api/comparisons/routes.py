@@ -19,6 +19,7 @@ from api.core.errors import (
     NotFound,
     QuotaExceeded,
     RangeNotSatisfiable,
+    TableNotDue,
     ValidationFailed,
 )
 from api.deps import ComparisonId, Cursor, Known, Limit
@@ -30,8 +31,11 @@ router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
 Spec = Annotated[Sent[ComparisonSpec], Depends(json_body(ComparisonSpec))]
 
+LOCATED: dict[str, Any] = {
+    "headers": {"Location": {"description": "The comparison's address.", "schema": {"type": "string"}}}
+}
 SUBMITTED: dict[int | str, dict[str, Any]] = {
-    202: {"headers": {"Location": {"description": "The comparison's address.", "schema": {"type": "string"}}}},
+    202: LOCATED,
     **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
 }
 FILE_ERRORS = declared(NotFound, ArtifactNotReady, ArtifactExpired, RangeNotSatisfiable)
@@ -68,6 +72,19 @@ def cancel_comparison(who: Writer, known: Known, comparison_id: ComparisonId) ->
     """Cancel every job of the comparison that has not ended. What others have made is kept; there will be no table."""
     with known.writing() as session:
         return service.cancel(session, who.tenant_id, comparison_id)
+
+
+@router.post(
+    "/{comparison_id}/table",
+    status_code=202,
+    responses={202: LOCATED, **declared(NotFound, TableNotDue, ComparisonAlreadyFinished)},
+)
+def make_table(who: Writer, known: Known, comparison_id: ComparisonId, response: Response) -> ComparisonView:
+    """Have a table that failed made again of what the jobs have left. One that is there, or on its way, stays as it is."""
+    with known.queueing() as session:
+        made = service.retable(session, who.tenant_id, comparison_id)
+        response.headers["Location"] = f"/v1/comparisons/{made.id}"
+        return made
 
 
 @router.head("/{comparison_id}/figure.png", include_in_schema=False)

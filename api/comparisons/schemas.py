@@ -114,7 +114,8 @@ class MemberView(Frozen):
 class ComparisonView(Frozen):
     """A comparison. `state` follows from its jobs' and its table's: `succeeded` once the table is there.
 
-    `table` is made by a job of its own (`table_job`) when the last member has ended; `failure` says why there will be none.
+    `table` is made by a job of its own (`table_job`) when the last member has ended; `failure` says why there is none. Where that
+    job failed, `POST …/table` has another one try.
     """
 
     id: str

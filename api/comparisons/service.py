@@ -11,12 +11,13 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from api.comparisons import queries
+from api.comparisons.ending import queue_table
 from api.comparisons.schemas import ComparisonPage, ComparisonSpec, ComparisonView, SubmittedComparison
 from api.comparisons.specs import Run, budget_of, pointing, runs_of
 from api.comparisons.states import comparison_state
 from api.comparisons.tables import Comparison, ComparisonMember
 from api.comparisons.views import line_of, states_of, view_of
-from api.core.errors import ComparisonAlreadyFinished, NotFound, ValidationFailed
+from api.core.errors import ComparisonAlreadyFinished, NotFound, TableNotDue, ValidationFailed
 from api.core.settings import Settings
 from api.jobs import idempotency, transitions
 from api.jobs.admission import check, make_room
@@ -122,6 +123,32 @@ def cancel(session: Session, tenant_id: str, comparison_id: str) -> ComparisonVi
         if job_id in live:
             transitions.request_cancel(session, job_id, tenant_id=tenant_id)
     session.expire(comparison)
+    return get(session, tenant_id, comparison_id)
+
+
+def retable(session: Session, tenant_id: str, comparison_id: str) -> ComparisonView:
+    """Have a table that failed, or whose job was cancelled by itself, made again; the bell rings when the transaction has committed.
+    One that waits, is being made or is there is left as it is: asking twice is asking once.
+
+    Raises NotFound, TableNotDue while members are at work, and ComparisonAlreadyFinished where there will be no table.
+    """
+    find(session, tenant_id, comparison_id)
+    # Members that have ended change no more; what ends a table asks for no comparison, and is waited for after it.
+    held = queries.held(comparison_id)
+    comparison = session.scalars(held, execution_options={"populate_existing": True}).one()
+    if comparison.table_job_id is not None:
+        session.scalars(queries.locked(comparison.table_job_id)).all()
+    states = states_of(session, [comparison])
+    members, table = set(states.members[comparison_id]), states.tables.get(comparison_id)
+    if comparison.cancelled_at is not None:
+        raise ComparisonAlreadyFinished("The comparison was cancelled: there will be no table. Submit it again.")
+    if not members <= TERMINAL:
+        raise TableNotDue
+    if JobState.SUCCEEDED not in members:
+        raise ComparisonAlreadyFinished("No job of the comparison came to a student: there is nothing to compare.")
+    if table in (None, JobState.FAILED, JobState.CANCELLED):
+        queue_table(session, comparison)
+        session.expire(comparison)
     return get(session, tenant_id, comparison_id)
 
 

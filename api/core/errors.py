@@ -102,6 +102,13 @@ class ComparisonAlreadyFinished(ServiceError):
     default = "The comparison has finished; its state no longer changes."
 
 
+class TableNotDue(ServiceError):
+    status = 409
+    type = "conflict_error"
+    code = "table_not_due"
+    default = "Jobs of the comparison are at work still; its table is made when the last of them has ended."
+
+
 class JobBeingCancelled(ServiceError):
     status = 409
     type = "conflict_error"

@@ -76,7 +76,7 @@ class Comparison(Answer):
 
     @property
     def is_over(self) -> bool:
-        """True in a state that never changes again."""
+        """True in a state that changes no more, but that a failed table may be asked for again."""
         return self.state in TERMINAL
 
 
@@ -122,6 +122,11 @@ class Comparisons:
     def cancel(self, comparison_id: str) -> Comparison:
         """Ask for the end of every job that has not ended; there will be no table."""
         response = self._transport.request("POST", f"/v1/comparisons/{comparison_id}/cancel", repeatable=True)
+        return Comparison.model_validate_json(response.content)
+
+    def retable(self, comparison_id: str) -> Comparison:
+        """Have a table that failed made again; one that is there, or on its way, stays as it is."""
+        response = self._transport.request("POST", f"/v1/comparisons/{comparison_id}/table", repeatable=True)
         return Comparison.model_validate_json(response.content)
 
     def follow(self, comparison_id: str, *, every_s: float = LOOK_S) -> Iterator[Comparison]:

@@ -1,4 +1,4 @@
-"""Commands about comparisons: submit one, look, cancel, save its picture."""
+"""Commands about comparisons: submit one, look, cancel, have its table made again, save its picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from api.terminal.options import AsJson, Datasets, ExitStatus, Key, Url, connect
 from api.terminal.output import hint, jsonable, print_json, print_json_list, stdout
 from api.terminal.specs import parse_overrides
 
-app = typer.Typer(name="comparisons", help="Comparisons: list, show, watch, cancel, picture.", no_args_is_help=True)
+app = typer.Typer(
+    name="comparisons", help="Comparisons: list, show, watch, cancel, table, picture.", no_args_is_help=True
+)
 ComparisonId = Annotated[str, typer.Argument(metavar="COMPARISON", help="The comparison's id, cmp_…")]
 
 
@@ -109,6 +111,17 @@ def cancel(comparison_id: ComparisonId, url: Url = None, key: Key = None, as_jso
 
 
 @app.command()
+def retable(comparison_id: ComparisonId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Have a table that failed made again. One that is there, or on its way, stays as it is."""
+    with connect(url, key) as client:
+        asked = client.comparisons.retable(comparison_id)
+    if as_json:
+        print_json(jsonable(asked, "comparison"))
+    else:
+        stdout().print(asked.id, comparison_tables.state(asked))
+
+
+@app.command()
 def figure(
     comparison_id: ComparisonId,
     out: Annotated[
@@ -159,6 +172,8 @@ def _conclude(found: Comparison) -> None:
     console = stdout()
     if found.failure is not None:
         console.print(f"{found.id} failed: {found.failure.message} ({found.failure.code})", markup=False, style="red")
+        if found.table_job is not None:
+            hint(f"the jobs' results stand; make the table again with: cpd comparisons retable {found.id}")
     if found.table is not None:
         console.print(comparison_tables.table(found.table))
         hint(f"save its picture with: cpd comparisons figure {found.id}")

@@ -282,18 +282,20 @@ def test_a_paused_comparison_is_not_waited_for() -> None:
     assert Script(answered(state="paused")).client().comparisons.wait("cmp_1").state == "paused"
 
 
-def test_list_cancel_and_figure_ask_what_they_say() -> None:
+def test_list_cancel_retable_and_figure_ask_what_they_say() -> None:
     line = {"id": "cmp_1", "state": "running", "baseline": "a", "created_at": "2026-01-01T00:00:00Z"}
     early = {"error": {"type": "x", "code": "artifact_not_ready", "message": "Wait.", "param": None, "request_id": "r"}}
     script = Script(
         httpx.Response(200, json={"data": [line]}),
         answered(requested="cancel"),
+        answered(202),
         httpx.Response(200, content=b"picture"),
         httpx.Response(409, json=early),
     )
     comparisons = script.client().comparisons
     assert [one.id for one in comparisons.list()] == ["cmp_1"]
     assert comparisons.cancel("cmp_1").requested == "cancel"
+    assert comparisons.retable("cmp_1").state == "running"
     assert comparisons.figure("cmp_1") == b"picture"
     with pytest.raises(Refused) as caught:
         comparisons.figure("cmp_1", "json")
@@ -301,6 +303,7 @@ def test_list_cancel_and_figure_ask_what_they_say() -> None:
     assert [f"{request.method} {request.url.path}" for request in script.requests] == [
         "GET /v1/comparisons",
         "POST /v1/comparisons/cmp_1/cancel",
+        "POST /v1/comparisons/cmp_1/table",
         "GET /v1/comparisons/cmp_1/figure.png",
         "GET /v1/comparisons/cmp_1/figure.json",
     ]

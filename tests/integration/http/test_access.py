@@ -82,6 +82,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/v1/comparisons"): LIST,
     ("GET", "/v1/comparisons/{comparison_id}"): READ,
     ("POST", "/v1/comparisons/{comparison_id}/cancel"): WRITE,
+    ("POST", "/v1/comparisons/{comparison_id}/table"): WRITE,
     ("GET", "/v1/comparisons/{comparison_id}/figure.png"): READ,
     ("HEAD", "/v1/comparisons/{comparison_id}/figure.png"): READ,
     ("GET", "/v1/comparisons/{comparison_id}/figure.json"): READ,

@@ -198,6 +198,27 @@ def test_a_table_that_waits_is_cancelled_as_well_and_one_that_is_made_is_not(api
     assert api.owner.post(f"/v1/comparisons/{comparison_id}/cancel").status_code == 409
 
 
+def test_a_table_that_failed_is_made_again_and_shown(api: Api) -> None:
+    comparison_id = api.compare(seeds=[0])
+    path = f"/v1/comparisons/{comparison_id}/table"
+    early = api.owner.post(path)
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "table_not_due")
+    api.end_members(comparison_id)
+    first = api.comparison(comparison_id)["table_job"]
+    with transaction(api.backend.make) as session:
+        transitions.fail(session, api.claim(first), Failure(code="insufficient_storage", message="The disk is full."))
+    shown = api.comparison(comparison_id)
+    assert (shown["state"], shown["failure"]["code"]) == ("failed", "insufficient_storage")
+    asked = api.owner.post(path)
+    assert (asked.status_code, asked.headers["location"]) == (202, f"/v1/comparisons/{comparison_id}")
+    assert (asked.json()["state"], asked.json()["failure"]) == ("running", None)
+    assert api.owner.post(path).json()["table_job"] == asked.json()["table_job"] != first
+    api.make_table(comparison_id)
+    assert api.owner.post(path).json()["table"] == TABLE
+    assert api.comparison(comparison_id)["state"] == "succeeded"
+    assert api.owner.get(f"/v1/jobs/{first}").json()["state"] == "failed"
+
+
 def test_comparisons_are_listed_by_page_newest_first(api: Api) -> None:
     made = [api.compare(seeds=[0]) for _ in range(2)]
     api.succeed(api.claim(api.members(made[0])[0]))

@@ -13,7 +13,7 @@ from api.comparisons import service
 from api.comparisons.states import comparison_state
 from api.comparisons.tables import Comparison, ComparisonMember
 from api.core.db import reading, transaction
-from api.core.errors import ComparisonAlreadyFinished
+from api.core.errors import ComparisonAlreadyFinished, TableNotDue
 from api.jobs import transitions
 from api.jobs.lease import Hold, LeaseLost
 from api.jobs.moves import Failure
@@ -24,6 +24,8 @@ from tests.integration.store.steps import claimed, dense, do, job, lapse, moves,
 
 SPEC = {"members": [{"label": "a"}, {"label": "b"}, {"label": "c"}]}
 BUDGET = {"unit": "steps", "amount": 9, "epochs": None}
+QUEUED, RUNNING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.PAUSED
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 DIVERGED = Failure(code="diverged", message="The loss is not finite.")
 
 
@@ -166,6 +168,62 @@ def test_a_table_that_ends_while_its_comparison_is_cancelled_was_first_or_is_can
         ]
 
 
+def test_a_table_that_failed_is_queued_again_once_however_often_it_is_asked_for(backend: Backend) -> None:
+    comparison_id, (only,) = compared(backend, 1)
+    do(backend, transitions.succeed, claimed(backend, only))
+    first = row(backend, comparison_id).table_job_id
+    assert first is not None
+    assert (retabled(backend, comparison_id), tables(backend)) == (RUNNING, [first])
+    do(backend, transitions.fail, claimed(backend, first), DIVERGED)
+    asks = [partial(retabled, backend, comparison_id) for _ in range(4)]
+    assert together(*asks) == [RUNNING] * 4
+    second = row(backend, comparison_id).table_job_id
+    assert second is not None
+    assert sorted(tables(backend)) == sorted([first, second])
+    assert (job(backend, first).state, job(backend, second).state) == (FAILED, QUEUED)
+    assert job(backend, second).resolved == {"comparison": comparison_id}
+    assert job(backend, second).ring_at is not None
+    do(backend, transitions.request_cancel, second, tenant_id=TENANT)
+    assert retabled(backend, comparison_id) is RUNNING
+    third = row(backend, comparison_id).table_job_id
+    assert third not in (None, first, second)
+    do(backend, transitions.succeed, claimed(backend, str(third)))
+    assert (retabled(backend, comparison_id), len(tables(backend))) == (SUCCEEDED, 3)
+
+
+def test_a_table_is_not_made_again_before_its_time_nor_where_there_is_nothing_to_compare(backend: Backend) -> None:
+    comparison_id, (first, second) = compared(backend, 2)
+    do(backend, transitions.fail, claimed(backend, first), DIVERGED)
+    with pytest.raises(TableNotDue):
+        retabled(backend, comparison_id)
+    do(backend, transitions.fail, claimed(backend, second), DIVERGED)
+    with pytest.raises(ComparisonAlreadyFinished, match="nothing to compare"):
+        retabled(backend, comparison_id)
+    comparison_id, (only,) = compared(backend, 1)
+    do(backend, transitions.succeed, claimed(backend, only))
+    cancelled(backend, comparison_id)
+    with pytest.raises(ComparisonAlreadyFinished, match="cancelled"):
+        retabled(backend, comparison_id)
+    assert len(tables(backend)) == 1
+
+
+def test_a_table_asked_for_again_while_its_comparison_is_cancelled_is_never_left_alive(backend: Backend) -> None:
+    for _ in range(5):
+        comparison_id, (only,) = compared(backend, 1)
+        do(backend, transitions.succeed, claimed(backend, only))
+        table = row(backend, comparison_id).table_job_id
+        assert table is not None
+        do(backend, transitions.request_cancel, table, tenant_id=TENANT)
+        asked, _ = together(partial(retabled, backend, comparison_id), partial(cancelled, backend, comparison_id))
+        assert asked is RUNNING or isinstance(asked, ComparisonAlreadyFinished)
+        assert job(backend, str(row(backend, comparison_id).table_job_id)).state == CANCELLED
+
+
+def retabled(backend: Backend, comparison_id: str) -> JobState:
+    with transaction(backend.make) as session:
+        return service.retable(session, TENANT, comparison_id).state
+
+
 def cancelled(backend: Backend, comparison_id: str) -> None:
     with transaction(backend.make) as session:
         service.cancel(session, TENANT, comparison_id)
@@ -173,10 +231,6 @@ def cancelled(backend: Backend, comparison_id: str) -> None:
 
 def end(backend: Backend, hold: Hold) -> JobState:
     return do(backend, transitions.succeed, hold)
-
-
-QUEUED, RUNNING, PAUSED = JobState.QUEUED, JobState.RUNNING, JobState.PAUSED
-SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
 
 @pytest.mark.parametrize(
