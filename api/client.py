@@ -112,9 +112,15 @@ class Client:
         )
         return Dataset.model_validate_json(response.content)
 
-    def datasets(self) -> Iterator[Dataset]:
-        """All data sets, newest first."""
-        return pages(self._transport, "/v1/datasets", Dataset)
+    def uploaded(self, path: Path) -> Dataset | None:
+        """The first data set that was made of the same bytes as the file's, if one is there and no time is set for its end."""
+        sha256 = transfer.sha256_of(path)
+        same = [found for found in self.datasets(sha256=sha256) if (found.sha256, found.expires_at) == (sha256, None)]
+        return same[-1] if same else None
+
+    def datasets(self, *, sha256: str | None = None) -> Iterator[Dataset]:
+        """Data sets, newest first, perhaps only those whose file has this sha256."""
+        return pages(self._transport, "/v1/datasets", Dataset, {"sha256": sha256} if sha256 else {})
 
     def dataset(self, dataset_id: str) -> Dataset:
         """One data set."""

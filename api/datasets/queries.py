@@ -61,6 +61,11 @@ def one(tenant_id: str, dataset_id: str) -> Select[Dataset]:
     return select(Dataset).where(Dataset.id == dataset_id, standing(tenant_id))
 
 
+def of_bytes(sha256: str) -> ColumnElement[bool]:
+    """Data sets whose file has this sha256."""
+    return Dataset.sha256 == sha256.lower()
+
+
 def datasets(tenant_id: str) -> Select[Dataset]:
     """A tenant's data sets, newest first."""
     return select(Dataset).where(standing(tenant_id)).order_by(Dataset.created_at.desc(), Dataset.id.desc())

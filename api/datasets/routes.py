@@ -54,6 +54,9 @@ Name = Annotated[
 BadFraction = Annotated[
     float, Query(ge=0.0, le=1.0, allow_inf_nan=False, description="More bad rows than this refuse the upload.")
 ]
+OfBytes = Annotated[
+    str | None, Query(pattern=r"^[0-9a-fA-F]{64}$", description="Only data sets whose file has this sha256.")
+]
 Sha256 = Annotated[
     str | None,
     Header(alias="X-Checksum-SHA256", pattern=r"^[0-9a-fA-F]{64}$", description="What the bytes must hash to."),
@@ -109,10 +112,12 @@ async def upload_dataset(
 
 
 @router.get("", responses=declared(ValidationFailed))
-def list_datasets(who: Reader, known: Known, limit: Limit, cursor: Cursor = None) -> DatasetPage:
+def list_datasets(
+    who: Reader, known: Known, limit: Limit, cursor: Cursor = None, sha256: OfBytes = None
+) -> DatasetPage:
     """Data sets, newest first."""
     with known.reading() as session:
-        return service.page(session, who.tenant_id, limit=limit, cursor=cursor)
+        return service.page(session, who.tenant_id, limit=limit, cursor=cursor, sha256=sha256)
 
 
 @router.get("/{dataset_id}", responses=declared(NotFound))

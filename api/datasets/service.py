@@ -118,9 +118,11 @@ def get(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
     return view(find(session, tenant_id, dataset_id))
 
 
-def page(session: Session, tenant_id: str, *, limit: int, cursor: str | None) -> DatasetPage:
-    """A page of the tenant's data sets, newest first."""
+def page(session: Session, tenant_id: str, *, limit: int, cursor: str | None, sha256: str | None = None) -> DatasetPage:
+    """A page of the tenant's data sets, newest first, perhaps only those of the bytes with this sha256."""
     statement = queries.datasets(tenant_id)
+    if sha256 is not None:
+        statement = statement.where(queries.of_bytes(sha256))
     if cursor is not None:
         statement = statement.where(older(Dataset.created_at, Dataset.id, cursor))
     rows, more = cut(session.scalars(statement.limit(limit + 1)).all(), limit)

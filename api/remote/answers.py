@@ -54,6 +54,7 @@ class Dataset(Answer):
     size_bytes: int
     sha256: str
     created_at: datetime
+    expires_at: datetime | None = None
     report: RowReport = RowReport()
 
 

@@ -194,12 +194,16 @@ def _asked(job: Job, as_json: bool) -> None:
 
 
 def upload_files(client: Client, spec: Spec) -> dict[str, str]:
-    """Upload the files of rows that a spec names; their ids by place."""
+    """Upload the files of rows that a spec names, unless the same bytes are there; their ids by place. So the same command asks for
+    the same, and repeats itself under one Idempotency-Key.
+    """
     ids = {}
     for place, file in spec.files.items():
-        uploaded = client.upload_dataset(file, on_bytes=_bytes_shown(stderr()))
-        hint(f"{file.name} uploaded as {uploaded.id}: {uploaded.rows:,} rows, {uploaded.bad_rows} skipped")
-        ids[place] = uploaded.id
+        found, how = client.uploaded(file), "is there already as"
+        if found is None:
+            found, how = client.upload_dataset(file, on_bytes=_bytes_shown(stderr())), "uploaded as"
+        hint(f"{file.name} {how} {found.id}: {found.rows:,} rows, {found.bad_rows} skipped")
+        ids[place] = found.id
     return ids
 
 

@@ -79,20 +79,36 @@ def test_an_upload_that_may_have_arrived_is_not_sent_twice(tmp_path: Path) -> No
     assert len(script.requests) == 1
 
 
+def data_set(name: str, sha256: str, **more: Any) -> dict[str, Any]:
+    known = {"id": name, "name": "rows.jsonl", "format": "prompt", "rows": 2, "bad_rows": 0, "size_bytes": 9}
+    return known | {"sha256": sha256, "created_at": "2026-01-01T00:00:00Z"} | more
+
+
+def test_of_data_sets_of_a_file_s_bytes_the_first_that_stays_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'{"prompt":"a","completion":"b"}\n')
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    # Newest first, as the service lists them; one that knows no such filter lists all that there are.
+    listed = [
+        data_set("ds_new", sha256),
+        data_set("ds_old", sha256),
+        data_set("ds_brief", sha256, expires_at="2026-02-01T00:00:00Z"),
+        data_set("ds_other", "0" * 64),
+    ]
+    script = Script(httpx.Response(200, json={"data": listed}), httpx.Response(200, json={"data": listed[2:]}))
+    client = script.client()
+    found = client.uploaded(file)
+    assert found is not None
+    assert found.id == "ds_old"
+    assert client.uploaded(file) is None
+    assert script.requests[0].url.params["sha256"] == sha256
+
+
 def test_an_upload_names_its_size_and_checksum_and_is_sent_whole_after_a_429(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b'{"prompt":"a","completion":"b"}\n' * 100_000)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    answer = {
-        "id": "ds_1",
-        "name": "rows.jsonl",
-        "format": "prompt",
-        "rows": 100_000,
-        "bad_rows": 0,
-        "size_bytes": file.stat().st_size,
-        "sha256": sha256,
-        "created_at": "2026-01-01T00:00:00Z",
-    }
+    answer = data_set("ds_1", sha256, rows=100_000)
     script = Script(refusal(429, "rate_limited"), httpx.Response(201, json=answer))
     seen: list[tuple[int, int | None]] = []
     assert script.client().upload_dataset(file, on_bytes=lambda done, of: seen.append((done, of))).rows == 100_000

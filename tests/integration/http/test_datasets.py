@@ -192,6 +192,20 @@ def test_pages_meet_every_data_set_once_newest_first(api: Api) -> None:
     assert (first["has_more"], rest["has_more"]) == (True, False)
 
 
+def test_data_sets_are_found_by_the_sha256_of_their_bytes(api: Api) -> None:
+    first, second = api.upload(), api.upload(ROWS + ROWS.replace(b"Add", b"Sum"))
+    sha256 = api.owner.get(f"/v1/datasets/{first}").json()["sha256"]
+    for asked in (sha256, sha256.upper()):
+        found = api.owner.get("/v1/datasets", params={"sha256": asked}).json()
+        assert ([one["id"] for one in found["data"]], found["has_more"]) == ([first], False)
+    assert api.owner.delete(f"/v1/datasets/{first}").status_code == 204
+    assert api.owner.get("/v1/datasets", params={"sha256": sha256}).json()["data"] == []
+    assert api.other.get("/v1/datasets", params={"sha256": sha256}).json()["data"] == []
+    assert len(api.owner.get("/v1/datasets").json()["data"]) == len([second])
+    bad = api.owner.get("/v1/datasets", params={"sha256": "abc"})
+    assert (bad.status_code, bad.json()["error"]["param"]) == (422, "sha256")
+
+
 def test_a_name_is_shown_and_never_a_path(api: Api) -> None:
     dataset = upload(api, ROWS, name="../../etc/“pass”wd\u2028.jsonl").json()
     content = api.reader.get(f"/v1/datasets/{dataset['id']}/content")
