@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from api import description, health, problems
 from api.artifacts.routes import router as artifacts
 from api.comparisons.routes import router as comparisons
+from api.completions import service as completion_service
 from api.core import db
 from api.core.queue import celery_app
 from api.core.settings import Settings
@@ -31,6 +32,7 @@ from api.events.stream import Feeds
 from api.jobs.bell import Backoff, Bell
 from api.jobs.routes import router as jobs
 from api.metrics import RequestMetrics
+from api.openai.chat_routes import router as completions
 from api.openai.creation import check_defaults
 from api.openai.routes import router as openai
 from api.openai.upload_routes import router as uploads
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         figures,
         openai,
         uploads,
+        completions,
         webhooks,
         health.router,
         web,
@@ -112,6 +115,7 @@ def _chores(resources: Resources) -> dict[str, Chore]:
     return {
         "expire_datasets": partial(dataset_service.expire, make, store),
         "expire_uploads": partial(parts.expire, make, store),
+        "forget_completions": partial(completion_service.forget, make),
         "forget_deliveries": partial(webhook_service.forget, make),
     }
 

@@ -1,4 +1,6 @@
-"""`python -m cpd_engine`: run, estimate, evaluate, table, check, plan, synthesize, convert-gguf. Torch is imported only by what needs it.
+"""`python -m cpd_engine`: run, estimate, evaluate, table, serve, check, plan, synthesize, convert-gguf.
+
+Torch is imported only by what needs it.
 
 Exit codes of the first four: 0 finished, 10 stopped on request and resumable, 20 failed with a code; anything else is a crash.
 """
@@ -47,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _evaluate(arguments)
     if arguments.command == "table":
         return _table(arguments)
+    if arguments.command == "serve":
+        from cpd_engine import serving
+
+        return serving.serve(arguments)
     try:
         match arguments.command:
             case "check":

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
     convert.add_argument("file", type=Path)
     convert.add_argument("--out", type=Path, required=True)
+    _serve_arguments(commands.add_parser("serve", help="answer questions that come as JSON lines over stdin"))
     _evaluate_arguments(commands.add_parser("evaluate", help="score a model directory on suites, without training"))
     return whole
 
@@ -52,6 +53,14 @@ def _check_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--template", choices=("paper", "chat"), default="paper")
     command.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens a sample, as in a job")
     command.add_argument("--show", type=int, default=0, metavar="N", help="rows to print as the models will see them")
+
+
+def _serve_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory with safetensors")
+    command.add_argument("--template", choices=("paper", "chat", "auto"), default="auto")
+    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    command.add_argument("--threads", type=int, default=2, metavar="N")
+    command.add_argument("--events-fd", type=int, required=True, metavar="N", help="write answers to this descriptor")
 
 
 def _evaluate_arguments(command: argparse.ArgumentParser) -> None:

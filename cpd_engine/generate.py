@@ -54,12 +54,14 @@ def generate(
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     stops: Sequence[str] = (),
+    on_token: Callable[[int, Sequence[int]], None] | None = None,
 ) -> list[Answer]:
     """One answer a prompt, in the prompts' order. `seeds`: one a prompt, see `row_seed`; unused at temperature 0 (greedy).
 
     An answer ends at any of `end_ids`, before any of the texts `stops` (its tokens are those with which that text was made), after
     `max_new_tokens` or as many as `rooms` has for it, the end token counted, or where the model's positions end.
-    `on_progress(done, total)` counts answers. Raises StopRequested within one decoding step after `should_stop()` says yes.
+    `on_progress(done, total)` counts answers; `on_token(i, tokens)` hears of prompt i's answer with each of its tokens.
+    Raises StopRequested within one decoding step after `should_stop()` says yes.
     """
     answers: list[Answer | None] = [None] * len(prompts)
     training = decoder.model.training
@@ -74,7 +76,7 @@ def generate(
                 for i in chosen
             ]
             ends = _Ends(decoder, frozenset(end_ids), stops)
-            _decode(decoder, batch, settings, ends, [seeds[i] for i in chosen], should_stop)
+            _decode(decoder, batch, settings, ends, [seeds[i] for i in chosen], should_stop, on_token)
             for row in batch:
                 reason: Literal["stop", "length"] = "stop" if row.stopped else "length"
                 answers[row.index] = Answer(
@@ -145,6 +147,7 @@ def _decode(
     ends: _Ends,
     seeds: Sequence[int],
     should_stop: Callable[[], bool] | None,
+    on_token: Callable[[int, Sequence[int]], None] | None,
 ) -> None:
     """Fill the rows' tokens. The loop holds only open rows, or a few closed ones until it pays to take them out."""
     draws_by_row = {row.index: draws(seed, row.room, settings) for row, seed in zip(batch, seeds, strict=True)}
@@ -164,7 +167,7 @@ def _decode(
         draws_B = [draws_by_row[row.index][step] if row.open else 0.5 for row in rows]
         chosen = choose(logits_BV, draws_B, settings)
         for row, token in zip(rows, chosen.tolist(), strict=True):
-            _append(row, token, ends, settings.no_repeat_ngram_size)
+            _append(row, token, ends, settings.no_repeat_ngram_size, on_token)
         step += 1
         open_ = [at for at, row in enumerate(rows) if row.open]
         if not open_:
@@ -180,7 +183,9 @@ def _decode(
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
 
 
-def _append(row: _Row, token: int, ends: _Ends, ngram: int) -> None:
+def _append(
+    row: _Row, token: int, ends: _Ends, ngram: int, on_token: Callable[[int, Sequence[int]], None] | None
+) -> None:
     if not row.open:
         return
     if token in ends.end_ids:
@@ -189,6 +194,8 @@ def _append(row: _Row, token: int, ends: _Ends, ngram: int) -> None:
     row.tokens.append(token)
     row.stopped = ends.reached(row.tokens)
     _remember(row, [*(int(one) for one in row.prompt[-ngram:]), *row.tokens][-ngram:] if ngram else [], ngram)
+    if on_token is not None:
+        on_token(row.index, row.tokens)
 
 
 def _left_padded(prompts: Sequence[Ids], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import api.artifacts.tables
 import api.comparisons.tables
+import api.completions.tables
 import api.datasets.tables
 import api.events.tables
 import api.jobs.tables

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -29,6 +30,7 @@ from api.core.telemetry import configure
 from api.jobs import transitions
 from api.jobs.transitions import Claim
 from cpd_engine.launch import devices
+from worker.answering import Desk
 from worker.reaper import Identity, Reaper, patience
 from worker.runner import Bench, run_job
 from worker.tasks import Slot, register
@@ -52,6 +54,7 @@ def main(settings: Settings, *, watchdog: bool = False) -> int:
         pid=os.getpid(),
         version=version("cpd"),
         devices=_devices(settings),
+        serves=settings.serving == "on",
     )
     with structlog.contextvars.bound_contextvars(worker_id=identity.worker_id):
         slot = _slot(settings, make, identity, draining)
@@ -69,7 +72,7 @@ def main(settings: Settings, *, watchdog: bool = False) -> int:
         app = celery_app(settings)
         register(app, slot)
         try:
-            with reaper, idle:
+            with reaper, idle, _desk(settings, make, identity):
                 log.info("worker_started", pid=identity.pid)
                 exit_code = _listen(app, identity, draining)
         finally:
@@ -82,6 +85,13 @@ def _devices(settings: Settings) -> int:
     """What a job may have here: what the machine shows, or less where the operator says so."""
     shown = devices(os.environ)
     return min(settings.devices or shown, shown)
+
+
+def _desk(settings: Settings, make: sessionmaker[Session], identity: Identity) -> AbstractContextManager[object]:
+    """The desk for questions, where the operator wants one."""
+    if not identity.serves:
+        return nullcontext()
+    return Desk(make, DirectoryStore(settings.store_dir), settings, identity.worker_id)
 
 
 def _slot(settings: Settings, make: sessionmaker[Session], identity: Identity, draining: threading.Event) -> Slot:

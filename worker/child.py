@@ -134,6 +134,13 @@ class Child:
         """The last few KB that the engine printed."""
         return self._log.tail()
 
+    def tell(self, line: bytes) -> None:
+        """Write a line to the standard input of an engine that reads it. Raises OSError where it is gone."""
+        assert self._process.stdin is not None
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._process.stdin.write(rest) or 0 :]
+
     def ask_to_stop(self) -> None:
         """SIGTERM, once: the engine seals a checkpoint and exits with 10."""
         if self._stop_at is None:

@@ -35,6 +35,7 @@ class Identity:
     pid: int
     version: str
     devices: int = 1
+    serves: bool = False
 
 
 class Patience:
@@ -132,6 +133,7 @@ def show(session: Session, identity: Identity, job_id: str | None) -> None:
         "pid": identity.pid,
         "version": identity.version,
         "devices": identity.devices,
+        "serves": identity.serves,
         "job_id": job_id,
         "seen_at": session.scalar(select(now())),
     }

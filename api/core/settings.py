@@ -120,6 +120,23 @@ class Settings(BaseSettings):
     webhook_last_s: Seconds = 14_400.0
     webhook_timeout_s: Seconds = 10.0
     """For an endpoint to answer, from the first byte to the last that is read."""
+    serving: Literal["on", "off"] = "on"
+    """Whether a worker answers questions to finished models, beside its jobs."""
+    serving_device: Literal["cpu", "gpu"] = "cpu"
+    serving_threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    serving_models: Annotated[int, Field(ge=1, le=64)] = 2
+    """So many models a worker keeps loaded, each in a process of its own."""
+    serving_idle_s: Seconds = 300.0
+    """A model that nobody has asked for so long is let go."""
+    serving_max_bytes: Bytes = 8 * 2**30
+    serving_poll_s: Annotated[float, Field(gt=0.0, le=5.0)] = 0.15
+    """Between looks for a question, and for more of its answer."""
+    serving_timeout_s: Seconds = 120.0
+    """From a question to the end of its answer."""
+    serving_max_tokens: Annotated[int, Field(ge=1, le=8192)] = 1024
+    serving_queue: Count = 64
+    """Questions that may be open at once."""
+    serving_queue_tenant: Count = 8
     openai_teacher: str | None = None
     """The teacher of jobs that come through the OpenAI-compatible door and name none; called as they would call it."""
     openai_defaults: dict[str, Any] = {}

@@ -5,7 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from api.core.db import Json, Table, UtcTime, now
@@ -105,3 +117,5 @@ class Worker(Table):
     job_id: Mapped[str | None] = mapped_column(String(40))
     # Jobs of at most so many processes a machine are for it.
     devices: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    # Whether it answers questions to models.
+    serves: Mapped[bool] = mapped_column(Boolean, server_default=false())

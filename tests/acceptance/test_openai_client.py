@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openai import OpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from tests.acceptance.conftest import Service
 from tests.backends import Backend
@@ -36,6 +37,28 @@ def chat(rows: Path) -> bytes:
         turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
         lines.append(json.dumps({"messages": turns}))
     return "\n".join(lines).encode()
+
+
+def ask_both(client: OpenAI, job_id: str) -> None:
+    """Student and teacher answer for themselves, the same twice under one seed, and in pieces as well as whole."""
+    for name in (f"ft:{job_id}:model", f"ft:{job_id}:teacher"):
+        question = [ChatCompletionUserMessageParam(role="user", content="Add 2 and 3.")]
+        drawn = [
+            client.chat.completions.create(model=name, messages=question, max_completion_tokens=6, seed=5)
+            for _ in range(2)
+        ]
+        assert drawn[0].choices == drawn[1].choices
+        pieces = client.chat.completions.create(
+            model=name, messages=question, max_completion_tokens=6, seed=5, stream=True
+        )
+        text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+        assert text == drawn[0].choices[0].message.content
+        usage = drawn[0].usage
+        assert usage is not None
+        assert 0 < usage.completion_tokens <= 6
+        assert usage.prompt_tokens > 6
+    plain = client.completions.create(model=name, prompt="Add 2", max_tokens=3, temperature=0)
+    assert plain.choices[0].finish_reason in ("stop", "length")
 
 
 def test_the_official_client_runs_the_whole_life_of_a_job(
@@ -85,4 +108,5 @@ def test_the_official_client_runs_the_whole_life_of_a_job(
             assert "model.safetensors" in archive.getnames()
         report = next(file for file in files if file.filename.endswith("report.json"))
         assert client.files.content(report.id).json()["scores"] == done.model_extra["distillation"]["scores"]
+        ask_both(client, job.id)
     assert service.stop() == 0

@@ -34,6 +34,7 @@ class Call:
     content: bytes | None = None
     form: dict[str, Any] | None = None
     stranger: str = "not_found"
+    owner: str = "served"
     query: str = ""
     page: bool = False
     fields: dict[str, str] = field(default_factory=dict)
@@ -48,6 +49,8 @@ PAGE_LIST = replace(LIST, page=True)
 PAGE_OPEN = replace(OPEN, page=True)
 FORM = replace(WRITE, page=True)
 # Its rows are one person's, put in as the call is made.
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
+PROMPT: dict[str, Any] = {"prompt": "x"}
 WEBHOOK = {"name": "x", "url": "http://127.0.0.1:9/", "event_types": ["fine_tuning.job.failed"]}
 COMPLETION: dict[str, Any] = {"part_ids": []}
 FINE_TUNING = {"model": "from-teacher:1", "training_file": "", "teacher": {"tiny": "gpt2"}}
@@ -114,6 +117,9 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/v1/models"): LIST,
     ("GET", "/v1/models/{name:path}"): READ,
     ("DELETE", "/v1/models/{name:path}"): WRITE,
+    # No worker is up that answers; that is asked when it is known that the model may be.
+    ("POST", "/v1/chat/completions"): Call(scope="write", private=True, body=CHAT, owner="no_model_server"),
+    ("POST", "/v1/completions"): Call(scope="write", private=True, body=PROMPT, owner="no_model_server"),
     ("GET", "/v1/webhook_event_types"): LIST,
     ("POST", "/v1/webhook_endpoints"): Call(scope="write", private=False, body=WEBHOOK),
     ("GET", "/v1/webhook_endpoints"): LIST,
@@ -161,6 +167,8 @@ def test_a_caller_gets_just_what_its_key_is_for(api: Api) -> None:
         own = call
         if call.body is FINE_TUNING:
             own = replace(call, body=FINE_TUNING | {"training_file": api.upload()})
+        elif call.body is CHAT or call.body is PROMPT:
+            own = replace(call, body=call.body | {"model": asked(api)})
         elif call.body is COMPLETION:
             own = replace(call, body={"part_ids": [part_of(api, address)]})
         for who, expected in expectations(call).items():
@@ -181,7 +189,7 @@ def expectations(call: Call) -> dict[str, set[str]]:
     anonymous = served if call.scope is None else {"missing_api_key"}
     reader = {"insufficient_scope"} if call.scope == "write" else served
     other = {call.stranger} if call.private else served
-    return {"anonymous": anonymous, "reader": reader, "other": other, "owner": served}
+    return {"anonymous": anonymous, "reader": reader, "other": other, "owner": {call.owner}}
 
 
 def real(api: Api, path: str) -> str:
@@ -217,6 +225,15 @@ def real(api: Api, path: str) -> str:
     else:
         make_room(api)
     return path.format(job_id=job_id, name="profile" if "/figures/" in path else "model", path="model.safetensors")
+
+
+def asked(api: Api) -> str:
+    """The name of a finished model that could be asked."""
+    hold = api.claim(api.submit())
+    files = {"manifest.json": b"{}", "config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"weights"}
+    api.seal(hold, "model", files)
+    api.succeed(hold)
+    return f"ft:{hold.job_id}:model"
 
 
 def part_of(api: Api, address: str) -> str:
