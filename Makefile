@@ -67,6 +67,18 @@ code-check: setup
 	@test -d "$(DATA)" || { echo "name the data: make code-check DATA=../shared/data" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.code_check "$(DATA)"
 
+# The official Node client, which a test runs against the service; npm brings it, and nothing else, into build/node.
+.PHONY: node-client
+NODE := build/node
+node-client: $(NODE)/.installed
+
+$(NODE)/.installed: tests/node/package.json tests/node/package-lock.json
+	rm -rf $(NODE)
+	mkdir -p $(NODE)
+	cp tests/node/package.json tests/node/package-lock.json $(NODE)
+	npm ci --prefix $(NODE) --no-audit --no-fund --ignore-scripts --loglevel=error
+	touch $@
+
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
