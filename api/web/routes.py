@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.core.errors import InvalidApiKey
 from api.deps import Known
-from api.web import assets, jobs, sessions
+from api.web import assets, jobs, sessions, trying
 from api.web.pages import PageRoute, local_path, page, redirect
 from api.web.visits import COOKIE, Leaver, SentForm
 
@@ -16,6 +16,7 @@ from api.web.visits import COOKIE, Leaver, SentForm
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 router.include_router(jobs.router)
+router.include_router(trying.router)
 
 Way = Annotated[str, Query(alias="next", max_length=2000)]
 

@@ -140,6 +140,9 @@ CALLS: dict[tuple[str, str], Call] = {
     ("HEAD", "/openapi.json"): OPEN,
     ("GET", "/"): PAGE_LIST,
     ("GET", "/jobs/{job_id}"): PAGE,
+    ("GET", "/jobs/{job_id}/try"): PAGE,
+    ("POST", "/jobs/{job_id}/try"): replace(FORM, fields={"question": "x"}),
+    ("POST", "/jobs/{job_id}/try/{who}"): replace(FORM, fields={"question": "x"}),
     ("GET", "/login"): PAGE_OPEN,
     ("POST", "/login"): replace(PAGE_OPEN, fields={"next": "/"}),
     ("POST", "/logout"): PAGE_LIST,
@@ -224,7 +227,9 @@ def real(api: Api, path: str) -> str:
         fill(api, job_id)
     else:
         make_room(api)
-    return path.format(job_id=job_id, name="profile" if "/figures/" in path else "model", path="model.safetensors")
+    return path.format(
+        job_id=job_id, name="profile" if "/figures/" in path else "model", path="model.safetensors", who="student"
+    )
 
 
 def asked(api: Api) -> str:
