@@ -126,3 +126,19 @@ $(HARNESS)/.installed: constraints.txt | setup
 	  $(BIN)/python -c "$$purelib" > "$$($(HARNESS)/bin/python -c "$$purelib")/below.pth"
 	$(HARNESS)/bin/python -m pip install --quiet --constraint constraints.txt lm_eval==0.4.13
 	touch $@
+
+# Taking out what keeps the promises, one part after another, must each turn a named test red: on a copy of the tree, some eight minutes.
+# MUTANTS="fence rename" for some of them.
+.PHONY: mutants
+mutants: setup
+	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+# Workers, engines, database and broker killed, frozen, stopped and emptied at random for CHAOS_S seconds, and then a look at every job:
+# make chaos CHAOS_S=1800 CHAOS_SEED=7. CHAOS_BACKEND=sqlite; CHAOS_ENGINE=stand-in starts faster. What it found lies in build/chaos.
+CHAOS_S ?= 60
+CHAOS_BACKEND ?= postgres
+CHAOS_ENGINE ?= real
+.PHONY: chaos
+chaos: setup
+	$(BIN)/python -m tests.chaos --seconds $(CHAOS_S) --backend $(CHAOS_BACKEND) --engine $(CHAOS_ENGINE) \
+	  $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))

