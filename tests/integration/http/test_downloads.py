@@ -241,3 +241,36 @@ def test_a_download_needs_one_connection_for_a_moment_only(short: Backend) -> No
         for stream, client in zip(streams, clients, strict=True):
             stream.__exit__(None, None, None)
             client.close()
+
+
+# More than sockets hold between them, so that the server is still at it when the files go.
+LARGE = {"a.bin": bytes(range(256)) * 160_000, "b.bin": bytes(range(256)) * 160_000, "manifest.json": b"{}"}
+
+
+def retained_no_more(api: Api, held: Hold, prefix: str) -> None:
+    """What a worker does once a checkpoint is replaced."""
+    expire(api, held)
+    api.resources.store.delete(prefix)
+
+
+def test_a_file_that_retention_removes_under_its_download_comes_whole(api: Api, hold: Hold) -> None:
+    prefix = api.seal(hold, "step-000200", LARGE, role="training")
+    address = f"/v1/jobs/{hold.job_id}/checkpoints/step-000200/files/a.bin"
+    with api.reader.stream("GET", address) as answer:
+        pieces = answer.iter_bytes()
+        content = [next(pieces)]
+        retained_no_more(api, hold, prefix)
+        content += pieces
+    assert b"".join(content) == LARGE["a.bin"]
+    assert refusal(api.reader.get(address)) == (410, "artifact_expired")
+
+
+def test_an_archive_whose_files_retention_removes_breaks_off_and_never_passes_for_a_whole(api: Api, hold: Hold) -> None:
+    prefix = api.seal(hold, "step-000200", LARGE, role="training")
+    address = f"/v1/jobs/{hold.job_id}/checkpoints/step-000200/download"
+    with api.reader.stream("GET", address) as answer:
+        pieces = answer.iter_bytes()
+        next(pieces)
+        retained_no_more(api, hold, prefix)
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)

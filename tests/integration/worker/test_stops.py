@@ -94,3 +94,22 @@ def test_a_damaged_checkpoint_is_passed_over_with_an_event(fleet: Fleet) -> None
     assert warned.data["code"] == "checkpoint_corrupt"
     resumed = [event for event in fleet.events(job_id) if event.fence == 2 and event.kind == "measured"]
     assert resumed[0].data["step"] == 11
+
+
+def test_a_job_whose_every_checkpoint_has_one_flipped_byte_in_each_file_starts_over(fleet: Fleet) -> None:
+    job_id, gate = held_at(fleet, 13)
+    fleet.ask(transitions.request_pause, job_id)
+    fleet.wait_state(job_id, JobState.PAUSED)
+    standing = [row for row in fleet.artifacts(job_id) if row.expired_at is None]
+    for row in standing:
+        for file in row.files:
+            path = fleet.backend.settings.store_dir / row.storage_prefix / file["path"]
+            content = path.read_bytes()
+            path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    gate.touch()
+    fleet.ask(transitions.resume, job_id)
+    fleet.wait_state(job_id, JobState.SUCCEEDED)
+    assert_as_unbroken(fleet, job_id, 20)
+    again = [event for event in fleet.events(job_id) if event.fence == 2]
+    assert [event.data["code"] for event in again if event.kind == "warned"] == ["checkpoint_corrupt"] * len(standing)
+    assert next(event.data["step"] for event in again if event.kind == "measured") == 1
