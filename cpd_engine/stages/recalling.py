@@ -20,7 +20,7 @@ from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.sharing import shared
 from cpd_engine.states.digests import Digests
-from cpd_engine.states.key import data_digest, model_digest
+from cpd_engine.states.key import data_digest, decoder_digest
 
 FILE = "answers.jsonl"
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def recalled(
     """
 
     def depends(files: Digests) -> Mapping[str, Any]:
-        return {**parts, "model": model_digest(model, files), "dtype": str(dtype)}
+        return {**parts, "model": decoder_digest(model, files), "dtype": str(dtype)}
 
     with shared(run, "evaluate", _ANSWERS_OF[subject], depends) as work:
         if work.found is not None:

@@ -21,7 +21,7 @@ from cpd_engine.stages.failing import grader
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.sharing import shared
 from cpd_engine.states.digests import Digests
-from cpd_engine.states.key import data_digest, model_digest
+from cpd_engine.states.key import data_digest, decoder_digest
 
 _FILE = "columns.arrow"
 _VALUE_BYTES = 8
@@ -81,7 +81,7 @@ def _recalled(
     """Columns by name, in the order of the training samples."""
 
     def parts(files: Digests) -> Mapping[str, Any]:
-        return {"student": model_digest(student, files), "samples": data_digest(prepared.samples), **more}
+        return {"student": decoder_digest(student, files), "samples": data_digest(prepared.samples), **more}
 
     with shared(run, "profile", what, parts) as work:
         if work.found is not None:

@@ -23,8 +23,10 @@ from cpd_engine.states.digests import Digests
 from cpd_engine.states.folder import Folder, NoRoom
 from cpd_engine.states.lock import Lock
 
-# Raised when what is kept is made or scored in another way, so that nobody finds what an older engine left.
+# Raised when what is kept is laid out in another way.
 FORMAT = 1
+# Who makes and scores it, beside what `numerics` names: nobody finds what an older engine left, nor a grade by an older grader.
+_MAKERS = ("cpd", "rouge-score", "nltk", "tokenizers")
 _PAUSE_S = 0.2
 # How often a job that waits says so: an engine that is silent for long is taken to hang.
 _TELL_S = 30.0
@@ -132,16 +134,18 @@ def _claim(run: Run, phase: Phase, what: Shareable, parts: Callable[[Digests], M
 
 def _name(run: Run, what: Shareable, parts: Mapping[str, Any]) -> str:
     runtime = run.runtime
-    told = {
-        "format": FORMAT,
-        # Attempts and test answers are kept with their ROUGE-L.
-        "rouge_score": version("rouge-score"),
-        "what": what,
-        "parts": dict(parts),
-        "precision": runtime.precision,
-        "processes": runtime.fleet.world,
-        "numerics": numerics(run),
-    }
+    machine = {"precision": runtime.precision, "processes": runtime.fleet.world, "numerics": numerics(run)}
+    return name_of(what, {**parts, **machine}, makers())
+
+
+def makers() -> dict[str, str]:
+    """The versions of whatever makes and scores shared work. Attempts and test answers are kept with their grades."""
+    return {name: version(name) for name in _MAKERS}
+
+
+def name_of(what: Shareable, parts: Mapping[str, Any], by: Mapping[str, str]) -> str:
+    """A name that differs with whatever is made, of what and by whom."""
+    told = {"format": FORMAT, "makers": dict(by), "what": what, "parts": dict(parts)}
     return f"{_PREFIXES[what]}-{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]}"
 
 

@@ -13,7 +13,7 @@ from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.sharing import link_files, shared, size_of
 from cpd_engine.stages.training import train_model
 from cpd_engine.states.digests import Digests
-from cpd_engine.states.key import data_digest, model_digest
+from cpd_engine.states.key import data_digest, decoder_digest
 
 
 def tune_teacher(run: Run, prepared: Prepared) -> Path:
@@ -39,7 +39,7 @@ def tune_teacher(run: Run, prepared: Prepared) -> Path:
 def _tuning_parts(run: Run, prepared: Prepared, spec: TeacherSft, files: Digests) -> dict[str, object]:
     """What the bits of the tuned teacher depend on."""
     return {
-        "teacher": model_digest(prepared.teacher, files),
+        "teacher": decoder_digest(prepared.teacher, files),
         "samples": data_digest(prepared.samples),
         "spec": spec.model_dump(),
         "seed": run.config.seed,

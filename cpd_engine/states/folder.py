@@ -46,7 +46,8 @@ class Folder:
 
     @contextmanager
     def room_for(self, name: str, size_bytes: int) -> Iterator[None]:
-        """Evict until `size_bytes` fit beside what stays; the block is to take them from the disk. One process at a time.
+        """Evict until `size_bytes` fit beside what stays; the block is to take them from the disk. One process at a time, and in
+        directories of its own beside the sets (`.<name>.draft`) only as long as it lasts.
 
         `name` itself, whose lock the caller holds, is neither counted nor evicted. Raises NoRoom.
         """
@@ -59,6 +60,9 @@ class Folder:
             lock.release()
 
     def _make_room(self, name: str, size_bytes: int) -> None:
+        # Drafts are made and put in place inside `room_for`: one that is here now is a killed maker's.
+        for draft in self._drafts():
+            discard(draft)
         if size_bytes > self._limit:
             raise NoRoom(f"{size_bytes} bytes of kept states are over the cap of {self._limit}")
         taken = _size(self.path(name))
@@ -83,6 +87,9 @@ class Folder:
         discard(path)
         lock.remove()
         return size
+
+    def _drafts(self) -> list[Path]:
+        return [path for form in (".*.draft", ".*.replaced") for path in self.root.glob(form) if path.is_dir()]
 
     def _sets(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]

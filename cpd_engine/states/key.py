@@ -14,6 +14,17 @@ from cpd_engine.states.digests import Digests
 
 # Of the files' layout. A change of what is kept or how is a new format, which finds nothing of an old one.
 FORMAT = 1
+# The files of every kind of tokenizer that transformers reads.
+_TOKENIZERS = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "*.model",
+    "*.tiktoken",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +63,15 @@ def data_digest(samples: Iterable[Sample]) -> str:
 
 def model_digest(path: Path, files: Digests) -> str:
     """sha256 over config and weights of a model directory, as they are now, whatever a manifest beside them says."""
-    wanted = sorted(file.name for file in (path / "config.json", *path.glob("*.safetensors*")) if file.is_file())
+    return _digest(path, ("config.json", "*.safetensors*"), files)
+
+
+def decoder_digest(path: Path, files: Digests) -> str:
+    """`model_digest`, and the tokenizer's files: what a model scores ends at the largest id, and what it says is words by its tokenizer."""
+    return _digest(path, ("config.json", "*.safetensors*", *_TOKENIZERS), files)
+
+
+def _digest(path: Path, patterns: Iterable[str], files: Digests) -> str:
+    wanted = sorted({file.name for pattern in patterns for file in path.glob(pattern) if file.is_file()})
     found = [[name, files.of(path / name)] for name in wanted]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()

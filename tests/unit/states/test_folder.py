@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cpd_engine import checkpoint
 from cpd_engine.states.folder import RESERVE_BYTES, Folder, NoRoom
 from cpd_engine.states.lock import Lock
 
@@ -86,6 +87,17 @@ def test_what_a_broken_fill_holds_already_is_not_asked_for_again(tmp_path: Path)
     _put(folder, "half", 80, used=1)
     with folder.room_for("half", 80):
         assert _names(folder) == {"half"}
+
+
+def test_the_draft_of_a_killed_maker_takes_nobody_s_room(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    _put(folder, "a", 50, used=1)
+    (tmp_path / ".snapshot").mkdir()
+    killed = checkpoint.sealing(folder.path("b"))
+    (killed.__enter__() / "columns.arrow").write_bytes(b"\0" * 70)
+    (tmp_path / ".c.replaced").mkdir()
+    with folder.room_for("new", 50):
+        assert _names(folder) == {"a", ".snapshot"}
 
 
 def test_a_lock_whose_file_was_deleted_by_an_eviction_is_not_believed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cpd_engine import checkpoint
 from cpd_engine.data.encode import Sample
 from cpd_engine.states.digests import Digests
-from cpd_engine.states.key import Key, data_digest, model_digest
+from cpd_engine.states.key import Key, data_digest, decoder_digest, model_digest
 
 KEY = Key(
     teacher="t",
@@ -81,6 +81,19 @@ def test_a_model_is_its_config_and_weights_wherever_it_lies(tmp_path: Path) -> N
     (copy / "tokenizer.json").write_text("{ }")
     assert model_digest(copy, files) == base
     assert model_digest(_model(tmp_path / "c", b"others"), files) != base
+
+
+def test_a_decoder_is_a_model_with_its_tokenizer(tmp_path: Path) -> None:
+    files, model = Digests(tmp_path), _model(tmp_path / "a")
+    bare, weights = decoder_digest(model, files), model_digest(model, files)
+    found = {bare}
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model"):
+        (model / name).write_text(f"of {name}")
+        found.add(decoder_digest(model, files))
+    assert len(found) == 6
+    (model / "README.md").write_text("A card.")
+    assert decoder_digest(model, files) in found
+    assert model_digest(model, files) == weights
 
 
 def test_a_manifest_beside_a_model_is_not_believed(tmp_path: Path) -> None:
