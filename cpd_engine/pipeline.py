@@ -27,7 +27,7 @@ from cpd_engine.inputs import Inputs
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.evaluating import evaluate
 from cpd_engine.stages.exporting import export_student
-from cpd_engine.stages.forecasting import forecast, is_worth_probing
+from cpd_engine.stages.forecasting import forecast, is_worth_probing, tell_what_is_left_out
 from cpd_engine.stages.opening import open_run, told, unheard
 from cpd_engine.stages.prepare import Prepared, prepare
 from cpd_engine.stages.probing import Probed, probe
@@ -95,6 +95,7 @@ def estimate(
         with phases.phase("prepare", this, "prepared"):
             prepared = prepare(this)
         found = forecast(this, prepared, probe(this, prepared), passed=phases.passed)
+        tell_what_is_left_out(this)
         tell(found)
         return found
 
@@ -105,6 +106,7 @@ def _carry_out(this: Run, phases: _Phases, probes: bool | None) -> RunResult:
         prepared = prepare(this)
     probed = _probed(this, prepared, probes)
     if probed is not None:
+        tell_what_is_left_out(this)
         this.emit(forecast(this, prepared, probed, passed=phases.passed))
     teacher = prepared.teacher
     if config.teacher_sft is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cpd_engine.config import BY_GRADES, RunConfig
+from cpd_engine.config import BY_GRADES, CODE_TASKS, MATHS_TASKS, EvaluationSpec, RunConfig
 from cpd_engine.events import Planned, Warned
 
 if TYPE_CHECKING:
@@ -39,6 +40,42 @@ def remarks(config: RunConfig, planned: Planned, floor: int, profile: Difficulty
     if profile is not None and config.curriculum in CALIBRATED:
         found.extend(_profile_warnings(config, planned, floor, profile))
     return found
+
+
+def left_out(evaluation: EvaluationSpec, rows: Mapping[str, int | None]) -> list[Warned]:
+    """What no forecast counts: the time of judge and graders, of which nobody knows how fast they are. `rows` of the suites by title,
+    None where they are not known yet.
+    """
+    found: list[Warned] = []
+    if evaluation.judge is not None:
+        others = len(evaluation.judge.against)
+        pairs = _sum([rows.get(title) for title in evaluation.judged], others)
+        told = (
+            f"the judge is asked {2 * pairs:,} times, about {pairs:,} pairs of answers in both orders"
+            if pairs is not None
+            else f"the judge is asked twice about every row of {', '.join(evaluation.judged)} for each model compared with ({others})"
+        )
+        found.append(
+            Warned(
+                code="judge_not_in_forecast",
+                message=f"{told}; that time is in no forecast. If the judge cannot be had then, the job succeeds without its verdicts, "
+                "which its report says, and it is not asked later",
+            )
+        )
+    models = 3 + len(evaluation.baselines)
+    for tasks, name in ((MATHS_TASKS, "final answers are compared"), (CODE_TASKS, "programs are run in the sandbox")):
+        titles = [suite.title for suite in evaluation.suites if suite.task in tasks]
+        answers = _sum([rows.get(title) for title in titles], models)
+        if titles:
+            count = f"{answers:,} {name}" if answers is not None else f"{name} for every row of {', '.join(titles)}"
+            told = f"{count} ({models} models); that time is in no forecast"
+            found.append(Warned(code="grading_not_in_forecast", message=told))
+    return found
+
+
+def _sum(rows: Sequence[int | None], times: int) -> int | None:
+    known = [count for count in rows if count is not None]
+    return times * sum(known) if len(known) == len(rows) else None
 
 
 def _of_training(config: RunConfig) -> list[Warned]:

@@ -20,7 +20,8 @@ from api.keys import queries as key_queries
 from cpd_engine import plan
 from cpd_engine.config import CODE_TASKS, HubModel, LocalModel, RunConfig, StudentRef, TeacherRef
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
-from cpd_engine.events import Planned
+from cpd_engine.events import Planned, Warned
+from cpd_engine.remarks import left_out
 
 # Of the synthetic rows the engine keeps one share each for validation and test (cpd_engine.data.synthetic, which needs numpy).
 SYNTHETIC_SHARES = 12
@@ -79,6 +80,7 @@ def estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Settin
 def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Settings, *, hold: bool) -> Estimate:
     _check_models(spec, settings)
     data = _datasets(session, tenant_id, spec, hold=hold)
+    apart = left_out(spec.evaluation, _suite_rows(session, tenant_id, spec, hold=hold))
     samples = _samples(spec, data)
     resolved = spec.resolved()
 
@@ -86,11 +88,13 @@ def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Setti
         return None if hold else cost(session, tenant_id, resolved, planned, data, settings)
 
     try:
-        return _planned(resolved, samples, price).model_copy(update={"price": price_of(resolved.resources, settings)})
+        made = _planned(resolved, samples, price)
     except NothingToLearn as error:
         raise ValidationFailed(str(error), param="alpha") from error
     except ConfigInvalid as error:
         raise ValidationFailed(str(error)) from error
+    told = {"price": price_of(resolved.resources, settings), "warnings": [*made.warnings, *map(_remark, apart)]}
+    return made.model_copy(update=told)
 
 
 def warnings_again(spec: RunConfig) -> list[Remark]:
@@ -130,17 +134,26 @@ def _check_model(field: str, reference: TeacherRef | StudentRef, settings: Setti
 
 
 def _datasets(session: Session, tenant_id: str, spec: RunConfig, *, hold: bool) -> dict[str, Dataset]:
-    """The uploaded data sets by split, those of suites seen to be there; with `hold` kept from being deleted until the transaction ends."""
+    """The uploaded data sets by split; with `hold` kept from being deleted until the transaction ends."""
     named = {split: getattr(spec.dataset, split) for split in dataset_queries.SPLITS}
-    found = {
+    return {
         split: _dataset(session, tenant_id, dataset_id, f"dataset.{split}", hold=hold)
         for split, dataset_id in named.items()
         if dataset_id is not None
     }
+
+
+def _suite_rows(session: Session, tenant_id: str, spec: RunConfig, *, hold: bool) -> dict[str, int | None]:
+    """About how many rows each suite has, by title; None where only the hub knows. Its data sets are seen to be there, as `_datasets`'."""
+    rows: dict[str, int | None] = {}
     for number, suite in enumerate(spec.evaluation.suites):
-        for field, dataset_id in suite.files.items():
-            _dataset(session, tenant_id, dataset_id, f"evaluation.suites.{number}.{field}", hold=hold)
-    return found
+        of_fields = {
+            field: _dataset(session, tenant_id, dataset_id, f"evaluation.suites.{number}.{field}", hold=hold).rows
+            for field, dataset_id in suite.files.items()
+        }
+        held = of_fields.get("data")
+        rows[suite.title] = held if held is None else min(held, suite.rows or held)
+    return rows
 
 
 def _dataset(session: Session, tenant_id: str, dataset_id: str, param: str, *, hold: bool) -> Dataset:
@@ -216,4 +229,8 @@ def _planned(resolved: RunConfig, samples: int | None, price: Callable[[Planned]
 
 
 def _remarks(made: plan.Plan) -> list[Remark]:
-    return [Remark(code=warned.code, message=warned.message) for warned in made.warnings]
+    return [_remark(warned) for warned in made.warnings]
+
+
+def _remark(warned: Warned) -> Remark:
+    return Remark(code=warned.code, message=warned.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from cpd_engine import plan
+from cpd_engine import checkpoint, plan
 from cpd_engine.assessment import Exercise
 from cpd_engine.course import evaluation_steps
 from cpd_engine.data.encode import Sample
@@ -13,11 +13,12 @@ from cpd_engine.data.store import lengths, supervised
 from cpd_engine.events import PHASES, Forecasted, Phase, PhaseForecast, Planned
 from cpd_engine.facts import Facts, Lengths, Questions, SuiteQuestions
 from cpd_engine.forecast import FORWARD_FLOPS, TRAINING_FLOPS, disk_bytes
+from cpd_engine.remarks import left_out
 from cpd_engine.stages.context import Run
 from cpd_engine.stages.prepare import Prepared
 from cpd_engine.stages.probing import Probed
 from cpd_engine.stages.profiling import Profiled
-from cpd_engine.stages.questions import read_suites
+from cpd_engine.stages.questions import UNIT, read_suites
 from cpd_engine.stages.tracing import count_parameters
 from cpd_engine.timing import Seconds
 from cpd_engine.workload import STEPS, WEIGHT_BYTES, spent, student_steps, tasks
@@ -81,6 +82,15 @@ def forecast(
         ),
         probe_s=probed.took.wall_s,
     )
+
+
+def tell_what_is_left_out(run: Run) -> None:
+    """What no forecast counts of the run's scoring, in warnings."""
+    evaluation = run.config.evaluation
+    if evaluation.suites:
+        sealed = checkpoint.read_json(run.out / UNIT / "suites.json")
+        for warned in left_out(evaluation, {title: told["rows"] for title, told in sealed.items()}):
+            run.emit(warned)
 
 
 def _plan(run: Run, prepared: Prepared) -> plan.Plan:

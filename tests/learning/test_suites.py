@@ -18,7 +18,7 @@ from cpd_engine.errors import ConfigInvalid, DatasetInvalid, StopRequested
 from cpd_engine.evaluation.maths import final_answer
 from cpd_engine.evaluation.text import rouge_l
 from cpd_engine.events import Event as EngineEvent
-from cpd_engine.events import to_dict
+from cpd_engine.events import Warned, to_dict
 from cpd_engine.examination import examine
 from cpd_engine.inputs import Inputs
 from tests.learning.engine_runs import UNITS, Event, contents, recipe, run_to_end, run_until, start
@@ -274,13 +274,15 @@ def test_a_suite_that_cannot_be_scored_is_refused_before_anything_is_spent(
     assert not [name for name in ("base-teacher", "encoded", "profile", "train") if (out / name).exists()]
 
 
-def test_a_forecast_counts_the_suites(tmp_path: Path, inputs: Inputs) -> None:
+def test_a_forecast_counts_the_suites_and_says_what_it_leaves_out(tmp_path: Path, inputs: Inputs) -> None:
+    events: list[EngineEvent] = []
+
     def forecast(name: str, suites: list[dict[str, Any]]) -> dict[str, float]:
         told = pipeline.estimate(
             _config(tmp_path, suites=suites),
             inputs=inputs,
             out=tmp_path / name,
-            emit=lambda _: None,
+            emit=events.append,
             should_stop=lambda: False,
         )
         return {phase.phase: phase.cpu_s for phase in told.phases}
@@ -288,6 +290,8 @@ def test_a_forecast_counts_the_suites(tmp_path: Path, inputs: Inputs) -> None:
     without, with_them = forecast("without", []), forecast("with", [SUITES[0] | {"seeds": list(range(32))}, SUITES[1]])
     # Thirty-two answers to five rows and one to four more, where three rows were answered once.
     assert with_them["evaluate"] > without["evaluate"]
+    [left_out] = [e.message for e in events if isinstance(e, Warned) and e.code == "grading_not_in_forecast"]
+    assert "12 final answers" in left_out
 
 
 def test_prompts_without_room_for_an_answer_are_told_of_once_a_model(tmp_path: Path, inputs: Inputs) -> None:

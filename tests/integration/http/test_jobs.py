@@ -207,6 +207,14 @@ def test_a_suite_names_data_sets_of_its_own_tenant_alone_and_keeps_them(api: Api
     assert api.owner.delete(f"/v1/datasets/{examples}").json()["error"]["code"] == "dataset_in_use"
 
 
+def test_what_no_forecast_counts_is_told_with_the_estimate_and_the_job(api: Api) -> None:
+    evaluation = {"suites": [{"task": "gsm8k", "data": api.upload(), "rows": 50}], "baselines": ["sft"]}
+    for address in ("/v1/jobs", "/v1/jobs/estimate"):
+        warnings = api.owner.post(address, json=SPEC | {"evaluation": evaluation}).json()["warnings"]
+        [message] = [found["message"] for found in warnings if found["code"] == "grading_not_in_forecast"]
+        assert "200 final answers" in message
+
+
 def test_a_judge_is_had_where_the_operator_has_set_one(api: Api) -> None:
     evaluation = {"suites": [{"task": "custom", "data": api.upload()}], "judge": {"against": ["teacher"]}}
     for address in ("/v1/jobs", "/v1/jobs/estimate"):
