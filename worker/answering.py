@@ -45,6 +45,8 @@ class Desk:
         self._root = settings.scratch_dir / FOLDER
         self._models = Models(self._root / worker_id, make, store, settings)
         self._closing = threading.Event()
+        # Told once an outage, not at every look.
+        self._away = False
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="desk", daemon=True)
 
@@ -75,8 +77,11 @@ class Desk:
         try:
             question = self._claimed()
         except SQLAlchemyError as error:
-            log.warning("desk_database_unavailable", error=type(error).__name__)
+            if not self._away:
+                log.warning("desk_database_unavailable", error=type(error).__name__)
+            self._away = True
             return False
+        self._away = False
         if question is None:
             return False
         with structlog.contextvars.bound_contextvars(completion_id=question.id):

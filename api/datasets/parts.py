@@ -219,7 +219,7 @@ def expire(make: sessionmaker[Session], store: Store) -> int:
         # Once more: a part that was being put when its upload ended, by a process that was killed there.
         store.delete(_folder(upload_id))
         with db.transaction(make) as session:
-            session.delete(session.get_one(PartedUpload, upload_id))
+            session.execute(queries.forget_upload(upload_id))
     return len(overdue)
 
 

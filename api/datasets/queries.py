@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Delete, Select, and_, func, or_, select, update
+from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
 
 from api.core.db import now
@@ -118,6 +119,11 @@ def end_upload(session: Session, upload_id: str, state: str, *, dataset_id: str 
 def overdue_uploads() -> Select[str]:
     """Uploads that were to be complete by now."""
     return select(PartedUpload.id).where(PartedUpload.state == "pending", PartedUpload.expires_at <= now())
+
+
+def forget_upload(upload_id: str) -> Delete:
+    """Deletes an upload's row, with those of its parts."""
+    return delete_from(PartedUpload).where(PartedUpload.id == upload_id)
 
 
 def forgotten_uploads(after_s: float) -> Select[str]:

@@ -21,6 +21,7 @@ from api.openai.chat_schemas import (
     CreateChatCompletion,
     CreateCompletion,
     Delta,
+    Request,
     TextChoice,
     TextCompletion,
     Usage,
@@ -28,23 +29,24 @@ from api.openai.chat_schemas import (
 from cpd_engine.conversation import Ask, Message
 
 DONE = b"data: [DONE]\n\n"
+_TEXT_TOKENS = 16
 
 
 def chat_ask(sent: CreateChatCompletion, settings: Settings) -> Ask:
     """The question of a conversation. Raises ValidationFailed."""
     field = "max_tokens" if sent.max_tokens is not None else "max_completion_tokens"
+    limit = _limit(sent.max_tokens or sent.max_completion_tokens, field, settings)
     messages = tuple(
         Message(role="system" if message.role == "developer" else message.role, content=message.text)
         for message in sent.messages
     )
-    limit = _limit(sent.max_tokens or sent.max_completion_tokens, field, settings)
-    return Ask(messages=messages, max_tokens=limit, **_sampling(sent))  # type: ignore[arg-type]  # a dict of its own fields
+    return _asked(sent, limit, messages=messages)
 
 
 def text_ask(sent: CreateCompletion, settings: Settings) -> Ask:
     """The question of a text; 16 tokens where nothing is said, as OpenAI has it. Raises ValidationFailed."""
-    limit = _limit(sent.max_tokens or 16, "max_tokens", settings)
-    return Ask(prompt=sent.prompt, max_tokens=limit, **_sampling(sent))  # type: ignore[arg-type]  # a dict of its own fields
+    most = min(_TEXT_TOKENS, settings.serving_max_tokens)
+    return _asked(sent, _limit(sent.max_tokens or most, "max_tokens", settings), prompt=sent.prompt)
 
 
 def _limit(asked: int | None, field: str, settings: Settings) -> int:
@@ -54,14 +56,17 @@ def _limit(asked: int | None, field: str, settings: Settings) -> int:
     return asked or most
 
 
-def _sampling(sent: CreateChatCompletion | CreateCompletion) -> dict[str, object]:
-    return {
-        "temperature": 1.0 if sent.temperature is None else sent.temperature,
-        "top_p": 1.0 if sent.top_p is None else sent.top_p,
+def _asked(sent: Request, limit: int, *, messages: tuple[Message, ...] = (), prompt: str | None = None) -> Ask:
+    return Ask(
+        messages=messages,
+        prompt=prompt,
+        max_tokens=limit,
+        temperature=1.0 if sent.temperature is None else sent.temperature,
+        top_p=1.0 if sent.top_p is None else sent.top_p,
         # As many bits as the generator takes; a question without a seed gets one of its own.
-        "seed": secrets.randbits(63) if sent.seed is None else sent.seed % 2**63,
-        "stop": sent.stops,
-    }
+        seed=secrets.randbits(63) if sent.seed is None else sent.seed % 2**63,
+        stop=sent.stops,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from api.datasets.upload import Limits, received
 from api.deps import JobId, Known
 from api.downloads import send
 from api.jobs import service as job_service
-from api.openai import arrivals, files, forms, history, jobs, models, repeats
+from api.openai import arrivals, files, forms, history, jobs, models, repeats, served
 from api.openai.schemas import (
     Checkpoint,
     CreateJob,
@@ -199,4 +199,4 @@ def delete_model(who: Writer, known: Known, name: str) -> DeletedModel:
 def get_model(who: Reader, known: Known, name: str) -> Model:
     """One model."""
     with known.reading() as session:
-        return models.get(session, who.tenant_id, name, known.settings)
+        return served.described(session, who.tenant_id, name, known.settings)

@@ -11,8 +11,9 @@ from api.artifacts.tables import Artifact
 from api.core.errors import ArtifactExpired, NotFound
 from api.core.settings import Settings
 from api.jobs import service as job_service
-from api.openai.models import find
+from api.openai import models
 from api.openai.names import MADE, local_models
+from api.openai.schemas import Model
 from cpd_engine.conversation import Template
 
 TEACHER = "teacher"
@@ -28,11 +29,21 @@ def source(session: Session, tenant_id: str, name: str, settings: Settings) -> d
     if named := MADE.fullmatch(name):
         if named["checkpoint"] == TEACHER:
             return _teacher(session, tenant_id, named["job"], settings)
-        row = find(session, tenant_id, named)
+        row = models.find(session, tenant_id, named)
         if not _runs(row):
             raise NotFound("This checkpoint is a state to go on from, and no model to ask.", param="model")
         return _artifact(row, job_service.get(session, tenant_id, row.job_id).resolved["template"])
     return _local(name, "auto", settings)
+
+
+def described(session: Session, tenant_id: str, name: str, settings: Settings) -> Model:
+    """A model by a name that may be asked: those that are listed, checkpoints, and teachers. Raises NotFound."""
+    named = MADE.fullmatch(name)
+    if named is None or named["checkpoint"] != TEACHER:
+        return models.get(session, tenant_id, name, settings)
+    source(session, tenant_id, name, settings)
+    job = job_service.get(session, tenant_id, named["job"])
+    return Model(id=name, created=int(job.created_at.timestamp()), owned_by=tenant_id)
 
 
 def _teacher(session: Session, tenant_id: str, job_id: str, settings: Settings) -> dict[str, Any]:
