@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.artifacts import service
-from api.artifacts.schemas import CheckpointPage, CheckpointView, Format, SamplePage
+from api.artifacts.schemas import Change, CheckpointPage, CheckpointView, Format, SamplePage
 from api.auth import Reader
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, RangeNotSatisfiable, ValidationFailed
 from api.deps import Cursor, JobId, Known, Limit
@@ -80,8 +80,16 @@ def list_samples(
         str | None,
         Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="One of the job's suites instead of its test split."),
     ] = None,
+    changed: Annotated[
+        Change | None,
+        Query(
+            description="Only rows that went from wrong to right, untouched student against distilled, or the reverse."
+        ),
+    ] = None,
     cursor: Cursor = None,
 ) -> SamplePage:
     """What teacher, untouched student and distilled student answered to each row of the test split, or of a suite."""
     with known.reading() as session:
-        return service.samples(session, known.store, who.tenant_id, job_id, suite=suite, limit=limit, cursor=cursor)
+        return service.samples(
+            session, known.store, who.tenant_id, job_id, suite=suite, limit=limit, cursor=cursor, changed=changed
+        )

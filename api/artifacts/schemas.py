@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from cpd_engine.events import CheckpointRole
 
 Format = Literal["merged", "adapter"]
+# Rows that the distilled student alone answers right, of it and the untouched one, or the untouched one alone.
+Change = Literal["gained", "lost"]
 
 
 class Frozen(BaseModel):
@@ -94,6 +96,15 @@ class SampleView(Frozen):
     input: str = ""
     reference: Any
     answers: dict[str, AnswerView]
+
+    def change(self) -> Change | None:
+        """What distillation did to the row by exact match; None where nothing, or where that is not known."""
+        before, after = (self.answers.get(subject) for subject in ("untouched", "student"))
+        if before is None or after is None or before.exact_match is None or after.exact_match is None:
+            return None
+        if before.exact_match == after.exact_match:
+            return None
+        return "gained" if after.exact_match > before.exact_match else "lost"
 
 
 class SamplePage(Frozen):

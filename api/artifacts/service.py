@@ -9,7 +9,7 @@ from typing import cast
 from sqlalchemy.orm import Session
 
 from api.artifacts import queries
-from api.artifacts.schemas import CheckpointPage, CheckpointView, FileView, Format, SamplePage, SampleView
+from api.artifacts.schemas import Change, CheckpointPage, CheckpointView, FileView, Format, SamplePage, SampleView
 from api.artifacts.tables import Artifact
 from api.core.archive import Archive, Member
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, ValidationFailed
@@ -22,6 +22,8 @@ from cpd_engine.events import CheckpointRole
 ADAPTER = "adapter/"
 SAMPLES = "samples.jsonl"
 REPORT = "report"
+# Rows that one request reads at most.
+LOOKED_AT = 2000
 
 
 def page(session: Session, tenant_id: str, job_id: str, *, limit: int, cursor: str | None) -> CheckpointPage:
@@ -93,9 +95,18 @@ def archive_size(store: Store, artifact: Artifact) -> int:
 
 
 def samples(
-    session: Session, store: Store, tenant_id: str, job_id: str, *, suite: str | None, limit: int, cursor: str | None
+    session: Session,
+    store: Store,
+    tenant_id: str,
+    job_id: str,
+    *,
+    suite: str | None,
+    limit: int,
+    cursor: str | None,
+    changed: Change | None = None,
 ) -> SamplePage:
-    """A page of the answers to the test split or a suite; the cursor is a line's offset in bytes.
+    """A page of the answers to the test split or a suite, of all rows or of those that changed so; the cursor is a line's offset in
+    bytes. So that a request stays short, a page of changed rows ends after some rows even where it holds few.
 
     Raises ArtifactNotReady until they are there, and NotFound for a suite that the job has not.
     """
@@ -110,10 +121,12 @@ def samples(
     content = file_content(store, report, path)
     at = _line_offset(content, cursor)
     found: list[SampleView] = []
-    for line in _lines(content, at):
-        if len(found) == limit:
+    for looked, line in enumerate(_lines(content, at)):
+        if len(found) == limit or looked == LOOKED_AT:
             break
-        found.append(SampleView.model_validate(json.loads(line)))
+        sample = SampleView.model_validate(json.loads(line))
+        if changed is None or sample.change() == changed:
+            found.append(sample)
         at += len(line)
     more = at < content.size_bytes
     return SamplePage(data=found, has_more=more, next_cursor=str(at) if more else None)

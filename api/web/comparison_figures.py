@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from api.web.figures import BLUE, PALETTE, SYMBOLS, VERMILION, axis, figure, head
-from api.web.panels import Mark, Panel, stacked
+from api.web.panels import PANELS, Mark, Panel, stacked
 from api.web.quality_figures import METRICS
-from cpd_engine.events import Compared, ComparedMember
+from cpd_engine.events import Compared, ComparedMember, SuiteMember
 
 SIGNIFICANT = 0.05
 
 
+Line = ComparedMember | SuiteMember
+
+
 def methods(table: Compared) -> go.Figure:
     """Every member by metric: its mean with the interval over the rows, a ring for each seed, and whether it differs from the baseline."""
-    shown = [member for member in table.members if member.scores]
-    ends = next((member for member in shown if member.label == table.baseline), shown[0] if shown else None)
-    panels = [
-        Panel(
-            title=METRICS[metric],
-            marks=[_mark(member, metric, table.baseline) for member in shown],
-            lines={} if ends is None else _bounds(ends, metric),
-        )
-        for metric in METRICS
-        if any(metric in member.scores for member in shown)
-    ]
+    panels = _panels(table.members, table.baseline, METRICS)
+    for suite in table.suites:
+        titles = {metric: f"{suite.suite}: {metric}, %, n = {suite.rows:,}" for metric in suite.metrics}
+        panels += _panels(suite.members, table.baseline, titles)
     return stacked(
-        panels,
+        panels[:PANELS],
         title="Methods",
         description=f"Means over seeds on {table.rows:,} test rows with 95 % intervals over the rows; each seed is a ring. {table.budget}. "
         f"A star marks a difference from {table.baseline} with p ≤ {SIGNIFICANT} after Holm's correction.",
     )
 
 
-def _bounds(member: ComparedMember, metric: str) -> dict[str, float]:
+def _panels(members: Sequence[Line], baseline: str, titles: Mapping[str, str]) -> list[Panel]:
+    made = []
+    for metric, title in titles.items():
+        shown = [member for member in members if metric in member.scores]
+        if not shown:
+            continue
+        ends = next((member for member in shown if member.label == baseline), shown[0])
+        marks = [_mark(member, metric, baseline) for member in shown]
+        made.append(Panel(title=title, marks=marks, lines=_bounds(ends, metric)))
+    return made
+
+
+def _bounds(member: Line, metric: str) -> dict[str, float]:
     found = {"teacher": member.teacher.get(metric), "untouched": member.untouched.get(metric)}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _mark(member: ComparedMember, metric: str, baseline: str) -> Mark:
+def _mark(member: Line, metric: str, baseline: str) -> Mark:
     score = member.scores[metric]
     is_baseline = member.label == baseline
     return Mark(
@@ -56,13 +64,13 @@ def _mark(member: ComparedMember, metric: str, baseline: str) -> Mark:
     )
 
 
-def is_significant(member: ComparedMember, metric: str) -> bool:
+def is_significant(member: Line, metric: str) -> bool:
     """Whether a member differs from the baseline by the test's word, all members taken together."""
     held = member.against.get(metric)
     return held is not None and held.p_holm is not None and held.p_holm <= SIGNIFICANT
 
 
-def _against(member: ComparedMember, metric: str) -> str:
+def _against(member: Line, metric: str) -> str:
     held = member.against.get(metric)
     if held is None:
         return "not held against the baseline"

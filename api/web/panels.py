@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 
 from api.web.figures import GREY, axis, figure
 
+# More are too tall to look at.
+PANELS = 12
 _ROW_PX, _PANEL_PX, _LETTER_PX = 26, 88, 7
 
 
@@ -67,7 +69,7 @@ def stacked(panels: Sequence[Panel], *, title: str, description: str) -> go.Figu
         description=description,
         height=height,
         # Categories are not seen by plotly's own margin where several axes share the height.
-        margin={"l": 16 + _LETTER_PX * min(longest, 24), "r": 24, "t": 28, "b": 48},
+        margin={"l": 16 + _LETTER_PX * min(longest, 24), "r": 24, "t": 36, "b": 8},
         showlegend=False,
         shapes=shapes,
         annotations=annotations,

@@ -6,38 +6,32 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from api.remarks import SUBJECTS
 from api.web.figures import BLUE, GREEN, GREY, OCHRE, PALETTE, PURPLE, SYMBOLS, VERMILION, axis, figure, shaded
-from api.web.panels import Mark, Panel, stacked
+from api.web.panels import PANELS, Mark, Panel, stacked
 from cpd_engine.events import Reported, SuiteScore
 
-NAMES = {
-    "teacher": "teacher",
-    "student": "distilled student",
-    "untouched": "untouched student",
-    "sft": "CE-only twin",
-    "kld": "KLD twin",
-}
+ORDER = ("teacher", "student", "untouched", "sft", "kld")
 METRICS = {"exact_match": "exact match, %", "rouge_l": "ROUGE-L, %", "ce": "held-out CE, nats/token (less is better)"}
 _STYLE = {"teacher": GREEN, "student": BLUE, "untouched": GREY, "sft": OCHRE, "kld": PURPLE}
 # Of normally spread means, 95 % lie so many standard errors around the true one.
 _Z = 1.96
-_PANELS = 12
 
 
 def quality(report: Reported) -> go.Figure:
     """Teacher, untouched student, twins and distilled student: each metric of the test rows and of the suites, with intervals."""
     panels = [*_own(report), *_of_suites(report)]
-    left_out = len(panels) - _PANELS
+    left_out = len(panels) - PANELS
     more = f" {left_out} more metrics of suites are in the table." if left_out > 0 else ""
     return stacked(
-        panels[:_PANELS],
+        panels[:PANELS],
         title="Quality",
         description=f"Scores on {report.rows:,} test rows and on suites, with 95 % intervals over the rows.{more}",
     )
 
 
 def _own(report: Reported) -> list[Panel]:
-    subjects = [subject for subject in NAMES if subject in report.scores]
+    subjects = [subject for subject in ORDER if subject in report.scores]
     metrics = [metric for metric in METRICS if any(metric in report.scores[subject] for subject in subjects)]
     return [
         Panel(
@@ -56,7 +50,7 @@ def _own(report: Reported) -> list[Panel]:
 def _of_suites(report: Reported) -> list[Panel]:
     made = []
     for suite in report.suites:
-        subjects = [subject for subject in NAMES if subject in suite.scores]
+        subjects = [subject for subject in ORDER if subject in suite.scores]
         for metric in dict.fromkeys(metric for subject in subjects for metric in suite.scores[subject]):
             marks = [
                 _mark(subject, score.mean, _around(score), suite.rows)
@@ -76,10 +70,10 @@ def _around(score: SuiteScore) -> tuple[float, float] | None:
 def _mark(subject: str, value: float, interval: tuple[float, float] | None, rows: int) -> Mark:
     within = "" if interval is None else f"<br>95 % interval {interval[0]:.4g} to {interval[1]:.4g}"
     return Mark(
-        label=NAMES[subject],
+        label=SUBJECTS[subject],
         value=value,
         interval=interval,
-        told=f"{NAMES[subject]}: {value:.4g}{within}<br>n = {rows:,}",
+        told=f"{SUBJECTS[subject]}: {value:.4g}{within}<br>n = {rows:,}",
         colour=_STYLE[subject],
         symbol=SYMBOLS[PALETTE.index(_STYLE[subject])],
     )
@@ -125,7 +119,7 @@ def flips(report: Reported) -> list[Flips]:
 def changes(report: Reported) -> go.Figure:
     """How many answers went from wrong to right and from right to wrong, against each other model."""
     found = flips(report)
-    labels = [f"against {NAMES[one.subject]}" for one in found]
+    labels = [f"against {SUBJECTS[one.subject]}" for one in found]
     bars = [
         _bar(labels, [one.gained for one in found], "wrong → right", BLUE, ""),
         _bar(labels, [one.lost for one in found], "right → wrong", VERMILION, "/"),

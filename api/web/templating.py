@@ -8,10 +8,11 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from api import quantities
+from api.remarks import SUBJECTS
 from api.web import assets
 
 # Address and name of what the navigation shows.
-SECTIONS = (("/", "Jobs"),)
+SECTIONS = (("/", "Jobs"), ("/comparisons", "Comparisons"), ("/datasets", "Data sets"), ("/submit", "New job"))
 
 
 @cache
@@ -25,7 +26,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals.update(asset=assets.address, sections=SECTIONS)
+    made.globals.update(asset=assets.address, sections=SECTIONS, subjects=SUBJECTS)
     made.filters.update(
         bytes=quantities.size,
         count=quantities.count,

@@ -112,7 +112,11 @@ def _leaving(visit: Visitor, form: SentForm) -> Visit:
     return visit
 
 
-def _acting(visit: Annotated[Visit, Depends(visits("write"))], form: SentForm) -> Visit:
+# Who may write, by a form whose token is yet to be looked at.
+Writing = Annotated[Visit, Depends(visits("write"))]
+
+
+def _acting(visit: Writing, form: SentForm) -> Visit:
     require_token(visit, form.get(TOKEN_FIELD))
     return visit
 

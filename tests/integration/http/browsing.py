@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -21,10 +22,12 @@ class Browser:
     http: httpx.Client
     form_token: str | None
 
-    def submit(self, address: str, fields: Mapping[str, str] | None = None) -> httpx.Response:
+    def submit(
+        self, address: str, fields: Mapping[str, str] | None = None, *, files: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         """Send a form of a page of this log-in."""
         token = {} if self.form_token is None else {"form_token": self.form_token}
-        return self.http.post(address, data=token | dict(fields or {}))
+        return self.http.post(address, data=token | dict(fields or {}), files=files)
 
 
 @contextmanager

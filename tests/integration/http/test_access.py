@@ -143,6 +143,25 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/jobs/{job_id}/try"): PAGE,
     ("POST", "/jobs/{job_id}/try"): replace(FORM, fields={"question": "x"}),
     ("POST", "/jobs/{job_id}/try/{who}"): replace(FORM, fields={"question": "x"}),
+    ("GET", "/jobs/{job_id}/difficulty"): PAGE,
+    ("GET", "/jobs/{job_id}/quality"): PAGE,
+    ("GET", "/jobs/{job_id}/answers"): PAGE,
+    ("GET", "/jobs/{job_id}/figures/{name}"): PAGE,
+    ("GET", "/comparisons"): PAGE_LIST,
+    ("GET", "/comparisons/{comparison_id}"): PAGE,
+    ("POST", "/comparisons/{comparison_id}/cancel"): FORM,
+    ("GET", "/comparisons/{comparison_id}/figures/{name}"): PAGE,
+    ("GET", "/datasets"): PAGE_LIST,
+    ("POST", "/datasets"): Call(scope="write", private=False, page=True, form={"file": ("rows.jsonl", ROWS)}),
+    ("GET", "/datasets/{dataset_id}"): PAGE,
+    ("POST", "/datasets/{dataset_id}/delete"): FORM,
+    ("GET", "/submit"): PAGE_LIST,
+    ("POST", "/submit"): Call(
+        scope="write",
+        private=False,
+        page=True,
+        fields={"teacher": "tiny:gpt2", "student": "from-teacher:1", "advanced": "dataset: {synthetic: {rows: 1200}}"},
+    ),
     ("GET", "/login"): PAGE_OPEN,
     ("POST", "/login"): replace(PAGE_OPEN, fields={"next": "/"}),
     ("POST", "/logout"): PAGE_LIST,
@@ -288,7 +307,8 @@ def visited(api: Api, who: str, method: str, address: str, call: Call) -> str:
     """The same for a page, which refuses by leading to the log-in or by a page with the refusal's status."""
     with browser(api, who) as client:
         fields = call.fields | ({"key": api.keys["owner"]} if address == "/login" else {})
-        answer = client.submit(address, fields) if method == "POST" else client.http.request(method, address)
+        sends = method == "POST"
+        answer = client.submit(address, fields, files=call.form) if sends else client.http.request(method, address)
     if answer.is_success:
         return "served"
     if answer.status_code == 303:

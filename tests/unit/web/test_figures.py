@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from api.web import comparison_figures, difficulty_figures, quality_figures
 from api.web.comparison_figures import Spent
 from api.web.figures import PALETTE, view
-from cpd_engine.events import ProfileReady
+from cpd_engine.events import ComparedSuite, ProfileReady, SuiteMember
 from tests.unit.web import figure_values as values
 from tests.unit.web.figure_values import HOSTILE, trace
 
@@ -192,7 +193,7 @@ def test_intervals_and_n_of_the_quality_figure_are_the_report_s() -> None:
     assert "n = 100" in exact.customdata[0]
     assert "n = 100" in figure.layout.xaxis.title.text
     order = [one.name for one in figure.data[:4]]
-    assert order == ["teacher", "distilled student", "untouched student", "CE-only twin"]
+    assert order == ["teacher", "distilled student", "untouched student", "CE-only student"]
 
 
 def test_a_suite_s_interval_is_that_of_its_standard_error() -> None:
@@ -232,6 +233,19 @@ def test_methods_have_the_table_s_means_intervals_and_seeds() -> None:
     assert (mean.x[0], mean.error_x.array[0], mean.error_x.arrayminus[0]) == (35.0, 5.0, 4.0)
     assert "+5 against the baseline (+0.5 to +9.5), p = 0.04 after Holm" in mean.customdata[0]
     assert {shape.x0 for shape in figure.layout.shapes} == {60.0, 10.0}
+
+
+def test_a_suite_s_metrics_stand_below_those_of_the_test_rows() -> None:
+    table = values.table()
+    line = table.members[1]
+    member = SuiteMember(
+        label=line.label, scores={"accuracy": line.scores["exact_match"]}, against={}, teacher={}, untouched={}
+    )
+    suite = ComparedSuite(suite="gsm8k", task="gsm8k", rows=50, seeds=(), metrics=("accuracy",), members=(member,))
+    figure = comparison_figures.methods(replace(table, suites=(suite,)))
+
+    assert figure.layout.xaxis3.title.text == "gsm8k: accuracy, %, n = 50"
+    assert [one.x[0] for one in figure.data if one.xaxis == "x3"][-1] == 35.0
 
 
 def test_a_star_marks_what_differs_after_holm_and_nothing_else() -> None:

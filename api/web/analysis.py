@@ -1,0 +1,107 @@
+"""Pages of what a job has found out: its difficulty profile, its quality, the answers side by side, and each figure's numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from api.artifacts import service as artifacts
+from api.artifacts.schemas import Change, SamplePage
+from api.core.errors import ArtifactNotReady
+from api.deps import Cursor, JobId, Known, Resources
+from api.events import service as events
+from api.jobs import service as jobs
+from api.web import drawing
+from api.web.drawing import JobFigure
+from api.web.figure_answers import answer
+from api.web.pages import PageRoute, page
+from api.web.quality_figures import flips
+from api.web.visits import Visitor
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+ANSWERS_A_PAGE = 10
+As = Annotated[Literal["table"] | None, Query(alias="as")]
+Suite = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+@router.get("/jobs/{job_id}/difficulty")
+def show_difficulty(request: Request, visit: Visitor, known: Known, job_id: JobId) -> Response:
+    """How hard the samples are, and what the curriculum made of that."""
+    tenant_id = visit.identity.tenant_id
+    with known.reading() as session:
+        job = jobs.get(session, tenant_id, job_id)
+        try:
+            ready = events.difficulty(session, tenant_id, job_id)
+        except ArtifactNotReady:
+            ready = None
+    return page(request, "difficulty.html", visit=visit, job=job, ready=ready)
+
+
+@router.get("/jobs/{job_id}/quality")
+def show_quality(request: Request, visit: Visitor, known: Known, job_id: JobId) -> Response:
+    """What the models are worth, and what distillation changed."""
+    tenant_id = visit.identity.tenant_id
+    with known.reading() as session:
+        job = jobs.get(session, tenant_id, job_id)
+        found = events.evaluation(session, tenant_id, job_id)
+    changes = flips(found.report) if found.report is not None else []
+    return page(request, "quality.html", visit=visit, job=job, found=found, flips=changes)
+
+
+@router.get("/jobs/{job_id}/answers")
+def show_answers(
+    request: Request,
+    visit: Visitor,
+    known: Known,
+    job_id: JobId,
+    suite: Suite = None,
+    changed: Change | None = None,
+    cursor: Cursor = None,
+) -> Response:
+    """What every model answered, side by side."""
+    tenant_id = visit.identity.tenant_id
+    with known.reading() as session:
+        job = jobs.get(session, tenant_id, job_id)
+        report = events.evaluation(session, tenant_id, job_id).report
+        found = _answers(session, known, tenant_id, job_id, suite, changed, cursor)
+    suites = [one.suite for one in report.suites] if report is not None else []
+    return page(
+        request, "answers.html", visit=visit, job=job, suite=suite, changed=changed, suites=suites, samples=found
+    )
+
+
+def _answers(
+    session: Session,
+    known: Resources,
+    tenant_id: str,
+    job_id: str,
+    suite: str | None,
+    changed: Change | None,
+    cursor: str | None,
+) -> SamplePage | None:
+    try:
+        return artifacts.samples(
+            session,
+            known.store,
+            tenant_id,
+            job_id,
+            suite=suite,
+            limit=ANSWERS_A_PAGE,
+            cursor=cursor,
+            changed=changed,
+        )
+    except ArtifactNotReady:
+        return None
+
+
+@router.get("/jobs/{job_id}/figures/{name}")
+def show_job_figure(
+    request: Request, visit: Visitor, known: Known, job_id: JobId, name: JobFigure, form: As = None
+) -> Response:
+    """A figure for the script that draws it, or its numbers."""
+    with known.reading() as session:
+        made = drawing.of_job(session, visit.identity.tenant_id, job_id, name)
+    return answer(request, visit, made, form=form, back=f"/jobs/{job_id}")
