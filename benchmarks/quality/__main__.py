@@ -66,7 +66,9 @@ class Study:
 
     def carry_out(self, methods: Sequence[str]) -> None:
         """All stages."""
-        carry_out(self._family, methods, self._ledger, self._run, ablate=not self._arguments.short)
+        ablate, before = not self._arguments.short, FAMILIES.get(self._family.settled_in)
+        settled_in = None if before is None else replace(before, models=self._family.models)
+        carry_out(self._family, methods, self._ledger, self._run, ablate=ablate, settled_in=settled_in)
 
     def _run(self, units: Sequence[Unit]) -> None:
         missing = {unit.key: unit for unit in units if unit.key not in self._ledger.records}

@@ -27,6 +27,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "cpd": {"preset": "cpd"},
     # What may become the recommended preset.
     "taught": {"preset": "kld", **_TAUGHT},
+    "taught_abkd": {"preset": "abkd", **_TAUGHT},
 }
 # Without a temperature to choose.
 UNTEMPERED = frozenset({"sft"})

@@ -63,16 +63,22 @@ def ablations(family: Family, setting: Setting, names: Iterable[str] = tuple(ABL
     return [_unit(family, name, "score", seed, setting, ABLATIONS[name]) for seed in family.seeds for name in names]
 
 
-def carry_out(family: Family, methods: Sequence[str], ledger: Ledger, run: Run, *, ablate: bool) -> None:
-    """Every run of this family that the ledger has not, in an order in which each stage has what it needs."""
-    run([unit for method in methods for unit in temperatures(family, method)])
-    run([unit for method in methods for unit in _rates_after(family, method, ledger)])
-    settings = {method: chosen(family, method, ledger) for method in methods}
+def carry_out(
+    family: Family, methods: Sequence[str], ledger: Ledger, run: Run, *, ablate: bool, settled_in: Family | None = None
+) -> None:
+    """Every run of this family that the ledger has not, in an order in which each stage has what it needs.
+
+    With `settled_in` nothing is chosen here: settings are those of that family, and a method that has none there is left out.
+    """
+    if settled_in is None:
+        run([unit for method in methods for unit in temperatures(family, method)])
+        run([unit for method in methods for unit in _rates_after(family, method, ledger)])
+    settings = {method: chosen(settled_in or family, method, ledger) for method in methods}
     # Seed by seed, so that a study that is cut off has compared all methods on some of them.
     scored = {method: scores(family, method, setting) for method, setting in settings.items() if setting is not None}
     by_seed = [unit for seed in family.seeds for units in scored.values() for unit in units if unit.seed == seed]
     run(by_seed)
-    if ablate and (setting := settings.get(ABLATED)) is not None:
+    if ablate and settled_in is None and (setting := settings.get(ABLATED)) is not None:
         run(ablations(family, setting))
 
 
