@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.quality.analysis import Difference, Scored, Standing, difference, overall, scored, standing
 from benchmarks.quality.families import FAMILIES
@@ -20,7 +20,13 @@ def tables(ledger: Ledger, candidate: str) -> str:
     """Everything as Markdown."""
     known: dict[str, Scored] = {name: scored(ledger.records.values(), name) for name in FAMILIES}
     parts = [_family(name, of, candidate) for name, of in known.items() if of]
-    return "\n\n".join([*parts, _overall(known, candidate)]) + "\n"
+    return "\n\n".join([*parts, _overall(confirming(known, candidate), candidate)]) + "\n"
+
+
+def confirming(known: Mapping[str, Scored], candidate: str) -> dict[str, Scored]:
+    """Without a family whose finding is put to the test by a fresh one: what suggested the candidate is no evidence for it."""
+    repeated = {FAMILIES[name].settled_in for name, of in known.items() if candidate in of}
+    return {name: of for name, of in known.items() if name not in repeated}
 
 
 def _family(name: str, of: Scored, candidate: str) -> str:
@@ -68,7 +74,7 @@ def _differences(found: Sequence[Difference], metric: str, *, other: bool = Fals
         )
 
 
-def _overall(known: dict[str, Scored], candidate: str) -> str:
+def _overall(known: Mapping[str, Scored], candidate: str) -> str:
     lines = [
         f"### Over all families: `{candidate}` less its rivals, in shares of the gap",
         "",

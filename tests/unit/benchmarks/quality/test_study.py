@@ -17,7 +17,7 @@ from benchmarks.quality.figures import draw
 from benchmarks.quality.ledger import Ledger, Record, Unit, packed, unpacked
 from benchmarks.quality.materials import corrupted, rows
 from benchmarks.quality.methods import ABLATIONS, SYSTEMS, UNTEMPERED, heavy_alpha
-from benchmarks.quality.report import tables
+from benchmarks.quality.report import confirming, tables
 from benchmarks.quality.study import Setting, ablations, carry_out, chosen, rates, scores, temperatures
 from benchmarks.quality.unit import Place, spec_of
 
@@ -98,7 +98,22 @@ def test_where_less_is_better_the_smallest_validation_is_chosen(tmp_path: Path) 
         ledger.add(_record(unit, validation=1.0 if unit.tau_1 == 2.0 else 2.0))
     for unit in rates(dolly, "kld", 2.0, 2.0):
         ledger.add(_record(unit, validation=unit.learning_rate))
-    assert chosen(dolly, "kld", ledger) == Setting(tau_1=2.0, tau_n=2.0, learning_rate=1.5e-4)
+    assert chosen(dolly, "kld", ledger) == Setting(tau_1=2.0, tau_n=2.0, learning_rate=min(dolly.learning_rates))
+
+
+def test_what_is_confirmed_has_the_settings_of_the_family_that_showed_it_and_chooses_none(tmp_path: Path) -> None:
+    ledger, made = Ledger(tmp_path / "r.jsonl"), list[Unit]()
+    fresh = FAMILIES["tasks_fresh"]
+    run = _runner(ledger, made, lambda unit: unit.tau_1)
+    carry_out(TASKS, ("kld",), ledger, run, ablate=False)
+    before = len(made)
+    carry_out(fresh, ("kld", "srkl"), ledger, run, ablate=True, settled_in=TASKS)
+    own = made[before:]
+    # Nothing was chosen for srkl, so nothing of it is confirmed.
+    assert [(unit.family, unit.role, unit.method, unit.seed) for unit in own] == [
+        ("tasks_fresh", "score", "kld", seed) for seed in fresh.seeds
+    ]
+    assert {(unit.tau_1, unit.learning_rate) for unit in own} == {(8.0, TASKS.learning_rates[0])}
 
 
 def test_no_two_families_and_no_choice_and_score_share_a_draw_of_rows() -> None:
@@ -267,6 +282,14 @@ def test_the_tables_name_every_method_its_settings_and_what_chance_leaves_of_a_d
     before = [path.read_bytes() for path in drawn]
     assert all(image.startswith(b"\x89PNG") for image in before)
     assert [path.read_bytes() for path in draw(ledger, "kld", tmp_path / "figures")] == before
+
+
+def test_what_suggested_a_method_is_no_evidence_for_it_once_a_fresh_family_has_run() -> None:
+    first = {"tasks": {"kld": {}, "srkl": {}}, "tasks_corrupted": {"kld": {}}}
+    assert list(confirming(first, "kld")) == ["tasks", "tasks_corrupted"]
+    begun = {**first, "tasks_fresh": {"kld": {}}, "dolly": {"kld": {}}}
+    assert list(confirming(begun, "kld")) == ["tasks_corrupted", "tasks_fresh", "dolly"]
+    assert list(confirming(begun, "srkl")) == ["tasks", "tasks_corrupted", "tasks_fresh", "dolly"]
 
 
 def test_the_tables_of_a_study_that_has_just_begun_say_so(tmp_path: Path) -> None:
