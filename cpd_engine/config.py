@@ -55,6 +55,7 @@ CONSTANTS: dict[str, tuple[str, ...]] = {
 # How near λ may come to ½, where `bdl` is identically 0.
 BDL_DEAD_ZONE = 1e-3
 Preset = Literal[
+    "recommended",
     "cpd",
     "paper",
     "kld",
@@ -581,7 +582,7 @@ class RunConfig(Frozen):
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     tau_1: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
     tau_n: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
-    preset: Preset = "cpd"
+    preset: Preset = "recommended"
     alpha: Fraction | AlphaStages | None = None
     divergence: Divergence | None = None
     constants: ConstantsSpec | None = None
@@ -590,7 +591,7 @@ class RunConfig(Frozen):
     mixing: MixingSpec | None = None
     policy: PolicySpec | None = None
     curriculum: Curriculum | None = None
-    min_fraction: Fraction = 0.0
+    min_fraction: Fraction | None = None
     difficulty: Difficulty | None = None
     subset_repeat: Annotated[int, Field(ge=1, le=1000)] | None = None
     budget: BudgetSpec | None = None

@@ -25,14 +25,15 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "cpd_on_policy": {"preset": "cpd_on_policy"},
     "paper": {"preset": "paper"},
     "cpd": {"preset": "cpd"},
-    # What may become the recommended preset.
+    "recommended": {"preset": "recommended"},
+    # What it came from, with temperatures of its own, and its neighbour.
     "taught": {"preset": "kld", **_TAUGHT},
     "taught_abkd": {"preset": "abkd", **_TAUGHT},
 }
-# Without a temperature to choose.
-UNTEMPERED = frozenset({"sft"})
+# Without a temperature to choose: the recommended preset has the one that it recommends.
+UNTEMPERED = frozenset({"sft", "recommended"})
 # Those that the short form runs.
-SHORT = ("kld", "srkl", "srkl_pocl", "taught", "paper", "sft")
+SHORT = ("kld", "srkl", "srkl_pocl", "recommended", "paper", "sft")
 
 _KLD = {"preset": "kld"}
 # One change each to `kld`, at the temperature and learning rate chosen for that: which part of CPD does what.

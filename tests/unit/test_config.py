@@ -21,8 +21,8 @@ LEAST: dict[str, Any] = {
 
 def test_three_names_are_enough_and_the_recommended_preset_fills_in_the_rest() -> None:
     config = RunConfig.model_validate(LEAST).resolved()
-    assert {name: config.model_dump()[name] for name in PRESETS["cpd"] if name != "mixing"} == {
-        name: value for name, value in PRESETS["cpd"].items() if name != "mixing"
+    assert {name: config.model_dump()[name] for name in PRESETS["recommended"] if name != "mixing"} == {
+        name: value for name, value in PRESETS["recommended"].items() if name != "mixing"
     }
     assert config.mixing is not None
     assert config.mixing.kind == "open"
