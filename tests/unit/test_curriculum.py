@@ -25,6 +25,7 @@ def config(**fields: object) -> RunConfig:
         "teacher": {"local": "t"},
         "student": {"local": "s"},
         "dataset": {"train": "rows.jsonl"},
+        "preset": "cpd",
     }
     return RunConfig.model_validate(given | fields).resolved()
 
