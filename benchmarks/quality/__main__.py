@@ -40,7 +40,9 @@ def main() -> int:
             print("\n".join(map(str, draw(ledger, arguments.report, arguments.figures))))
         return 0
     methods = arguments.methods or (SHORT if arguments.short else tuple(SYSTEMS))
-    for name in arguments.families or [name for name, one in FAMILIES.items() if not (arguments.short and one.settled_in)]:
+    for name in arguments.families or [
+        name for name, one in FAMILIES.items() if not (arguments.short and one.settled_in)
+    ]:
         family = FAMILIES[name]
         if name == "dolly" and (arguments.dolly is None or arguments.smollm2 is None):
             print("dolly is left out: it needs --dolly FILE and --smollm2 FOLDER", file=sys.stderr)
@@ -98,7 +100,9 @@ class Study:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="the main methods only, no ablations and no fresh families")
+    parser.add_argument(
+        "--short", action="store_true", help="the main methods only, no ablations and no fresh families"
+    )
     parser.add_argument(
         "--teach", action="store_true", help="train the teacher of the string tasks anew, beside the one that is kept"
     )

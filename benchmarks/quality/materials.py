@@ -39,7 +39,7 @@ _TEACHER: dict[str, Any] = {
         "optimizer": {"learning_rate": 2.0e-3, "batch_size": 16, "weight_decay": 0.05, "beta_2": 0.98},
     },
 }
-# What `teach` made, kept in the tree: trained on another machine it would be another teacher, and no record would count. The demo has it too.
+# What `teach` made, kept in the tree: trained on another machine it would be another teacher, and no record would count. The demo's too.
 TEACHER = Path(__file__).parents[2] / "recipes" / "models" / "string-tasks"
 _STUDENTS: dict[str, dict[str, Any]] = {
     "tasks": {"student": {"from": "teacher", "drop_layers": 2}, "dataset": _TEACHER["dataset"]},
