@@ -591,7 +591,7 @@ class RunConfig(Frozen):
     mixing: MixingSpec | None = None
     policy: PolicySpec | None = None
     curriculum: Curriculum | None = None
-    min_fraction: Fraction | None = None
+    min_fraction: Fraction = 0.0
     difficulty: Difficulty | None = None
     subset_repeat: Annotated[int, Field(ge=1, le=1000)] | None = None
     budget: BudgetSpec | None = None

@@ -102,7 +102,7 @@ def plan(
     course, kind = schedule(config), config.curriculum or "none"
     batch, repeat = config.optimizer.batch_size, config.subset_repeat or 1
     usable = samples if profile is None else len(profile.cumulative)
-    floor = floor_size(usable, batch, config.min_fraction or 0.0)
+    floor = floor_size(usable, batch, config.min_fraction)
     exact = kind not in CALIBRATED or profile is not None
     sizes, aims = _subsets(kind, course.epochs, usable, floor, profile)
     if profile is not None:

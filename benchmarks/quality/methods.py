@@ -26,14 +26,15 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "paper": {"preset": "paper"},
     "cpd": {"preset": "cpd"},
     "recommended": {"preset": "recommended"},
-    # What it came from, with temperatures of its own, and its neighbour.
+    # What might have become the recommended preset, with temperatures of its own and with the one that suited both families of strings.
     "taught": {"preset": "kld", **_TAUGHT},
+    "taught_at_4": {"preset": "kld", "tau_1": 4.0, "tau_n": 4.0, **_TAUGHT},
     "taught_abkd": {"preset": "abkd", **_TAUGHT},
 }
-# Without a temperature to choose: the recommended preset has the one that it recommends.
-UNTEMPERED = frozenset({"sft", "recommended"})
+# Without a temperature to choose, or with one that is their own.
+UNTEMPERED = frozenset({"sft", "recommended", "taught_at_4"})
 # Those that the short form runs.
-SHORT = ("kld", "srkl", "srkl_pocl", "recommended", "paper", "sft")
+SHORT = ("kld", "srkl", "srkl_pocl", "taught", "paper", "sft")
 
 _KLD = {"preset": "kld"}
 # One change each to `kld`, at the temperature and learning rate chosen for that: which part of CPD does what.
