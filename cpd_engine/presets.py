@@ -42,8 +42,8 @@ _CPD: dict[str, Any] = {
 # Half of the answers by the student itself, and no cross-entropy (A.4.3).
 _ON_POLICY: dict[str, Any] = {"alpha": 0.0, "policy": {"kind": "on", "student_fraction": 0.5}}
 
-# The best that was measured (docs/decisions/0022), and the service's default: KLD at a temperature of 4. No curriculum, moving target or rising
-# temperature was shown to add to it.
+# The best that was measured (docs/decisions/0022), and the service's default: KLD at a temperature of 4. No curriculum, moving target or
+# rising temperature was shown to add to it.
 _RECOMMENDED: dict[str, Any] = {**_PLAIN, "divergence": "kld", "tau_1": 4.0, "tau_n": 4.0}
 
 PRESETS: dict[str, dict[str, Any]] = {

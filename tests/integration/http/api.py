@@ -46,7 +46,7 @@ SPEC: dict[str, Any] = {
 }
 COMPARISON: dict[str, Any] = {
     "base": {name: value for name, value in SPEC.items() if name not in ("name", "metadata")},
-    "members": [{"label": "kld", "set": {"preset": "kld"}}, {"label": "cpd"}],
+    "members": [{"label": "kld", "set": {"preset": "kld"}}, {"label": "cpd", "set": {"preset": "cpd"}}],
     "seeds": [0, 1],
     "name": "two methods",
 }

@@ -26,7 +26,10 @@ def test_every_member_is_a_job_for_each_seed_on_the_same_data_and_budget(api: Ap
     assert (made["object"], made["state"], made["baseline"], made["seeds"]) == ("comparison", "queued", "kld", [0, 1])
     # The baseline's epochs over all samples, in steps.
     assert made["budget"] == {"unit": "steps", "amount": None, "epochs": 4.0}
-    assert [(member["label"], member["set"]) for member in made["members"]] == [("kld", {"preset": "kld"}), ("cpd", {})]
+    assert [(member["label"], member["set"]) for member in made["members"]] == [
+        ("kld", {"preset": "kld"}),
+        ("cpd", {"preset": "cpd"}),
+    ]
     jobs = {
         (m["label"], run["seed"]): api.owner.get(f"/v1/jobs/{run['job']}").json()
         for m in made["members"]

@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from benchmarks.quality.analysis import difference, overall, scored, standing
+from benchmarks.quality.analysis import Scored, difference, overall, scored, standing
 from benchmarks.quality.families import FAMILIES, Family
 from benchmarks.quality.figures import draw
 from benchmarks.quality.ledger import Ledger, Record, Unit, packed, unpacked
@@ -285,9 +285,9 @@ def test_the_tables_name_every_method_its_settings_and_what_chance_leaves_of_a_d
 
 
 def test_what_suggested_a_method_is_no_evidence_for_it_once_a_fresh_family_has_run() -> None:
-    first = {"tasks": {"kld": {}, "srkl": {}}, "tasks_corrupted": {"kld": {}}}
+    first: dict[str, Scored] = {"tasks": {"kld": {}, "srkl": {}}, "tasks_corrupted": {"kld": {}}}
     assert list(confirming(first, "kld")) == ["tasks", "tasks_corrupted"]
-    begun = {**first, "tasks_fresh": {"kld": {}}, "dolly": {"kld": {}}}
+    begun: dict[str, Scored] = {**first, "tasks_fresh": {"kld": {}}, "dolly": {"kld": {}}}
     assert list(confirming(begun, "kld")) == ["tasks_corrupted", "tasks_fresh", "dolly"]
     assert list(confirming(begun, "srkl")) == ["tasks", "tasks_corrupted", "tasks_fresh", "dolly"]
 
