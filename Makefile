@@ -38,7 +38,7 @@ recipes: setup
 
 # A real distillation through the service, from data to answers; each run keeps its folder under build/demo.
 demo: setup
-	$(BIN)/python recipes/demo.py recipes/demo.yaml
+	$(BIN)/python recipes/demo.py recipes/demo.yaml --model-root recipes/models
 
 # CPU seconds and memory of everything but the models at 10⁴, 10⁵ and 10⁶ rows; about 15 minutes and 2 GB of disk.
 .PHONY: bench-scale
