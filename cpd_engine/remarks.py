@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cpd_engine.profile import DifficultyProfile
 
 CALIBRATED = frozenset({"calibrated", "calibrated_affine"})
+# Codes of what `left_out` tells: of judge and graders.
+JUDGE, GRADERS = NOT_IN_FORECAST = ("judge_not_in_forecast", "grading_not_in_forecast")
 # Scores that differ by less than this share of their mean tell the samples apart by noise alone.
 DEGENERATE = 1e-6
 
@@ -57,7 +59,7 @@ def left_out(evaluation: EvaluationSpec, rows: Mapping[str, int | None]) -> list
         )
         found.append(
             Warned(
-                code="judge_not_in_forecast",
+                code=JUDGE,
                 message=f"{told}; that time is in no forecast. If the judge cannot be had then, the job succeeds without its verdicts, "
                 "which its report says, and it is not asked later",
             )
@@ -69,7 +71,7 @@ def left_out(evaluation: EvaluationSpec, rows: Mapping[str, int | None]) -> list
         if titles:
             count = f"{answers:,} {name}" if answers is not None else f"{name} for every row of {', '.join(titles)}"
             told = f"{count} ({models} models); that time is in no forecast"
-            found.append(Warned(code="grading_not_in_forecast", message=told))
+            found.append(Warned(code=GRADERS, message=told))
     return found
 
 

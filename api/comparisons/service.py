@@ -24,6 +24,7 @@ from api.jobs.admission import check, make_room
 from api.jobs.schemas import Remark
 from api.jobs.states import TERMINAL, JobState
 from api.pages import Cursor, cut, encode, older
+from cpd_engine.remarks import NOT_IN_FORECAST
 
 CREATE_ROUTE = "POST /v1/comparisons"
 
@@ -171,7 +172,10 @@ def _check(
         except ValidationFailed as refused:
             raise pointing(refused, spec, run.position) from refused
         for warning in warnings:
-            told = Remark(code=warning.code, message=f"member {run.label}: {warning.message}")
+            # Of the evaluation, which all share, and which every job goes through by itself.
+            of_all = warning.code in NOT_IN_FORECAST
+            who = f"each of the {len(runs)} jobs" if of_all else f"member {run.label}"
+            told = Remark(code=warning.code, message=f"{who}: {warning.message}")
             found.setdefault((warning.code, warning.message), told)
     if spec.base.evaluation.baselines:
         twins = "every member trains the twins of evaluation.baselines as well; sft and kld as members cost less"

@@ -222,6 +222,14 @@ def test_a_table_that_failed_is_made_again_and_shown(api: Api) -> None:
     assert api.owner.get(f"/v1/jobs/{first}").json()["state"] == "failed"
 
 
+def test_graders_are_told_of_once_for_all_jobs(api: Api) -> None:
+    evaluation = {"suites": [{"task": "gsm8k", "data": api.upload(), "rows": 50}]}
+    answer = api.owner.post("/v1/comparisons", json=COMPARISON | {"base": BASE | {"evaluation": evaluation}})
+    told = [found["message"] for found in answer.json()["warnings"] if found["code"] == "grading_not_in_forecast"]
+    assert len(told) == 1
+    assert told[0].startswith("each of the 4 jobs: 150 final answers")
+
+
 def test_comparisons_are_listed_by_page_newest_first(api: Api) -> None:
     made = [api.compare(seeds=[0]) for _ in range(2)]
     api.succeed(api.claim(api.members(made[0])[0]))
