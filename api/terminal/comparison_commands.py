@@ -103,22 +103,14 @@ def show(comparison_id: ComparisonId, url: Url = None, key: Key = None, as_json:
 def cancel(comparison_id: ComparisonId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """End every job of a comparison that has not ended. What others have made is kept; there will be no table."""
     with connect(url, key) as client:
-        asked = client.comparisons.cancel(comparison_id)
-    if as_json:
-        print_json(jsonable(asked, "comparison"))
-    else:
-        stdout().print(asked.id, comparison_tables.state(asked))
+        _asked(client.comparisons.cancel(comparison_id), as_json=as_json)
 
 
 @app.command()
 def retable(comparison_id: ComparisonId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Have a table that failed made again. One that is there, or on its way, stays as it is."""
     with connect(url, key) as client:
-        asked = client.comparisons.retable(comparison_id)
-    if as_json:
-        print_json(jsonable(asked, "comparison"))
-    else:
-        stdout().print(asked.id, comparison_tables.state(asked))
+        _asked(client.comparisons.retable(comparison_id), as_json=as_json)
 
 
 @app.command()
@@ -146,6 +138,13 @@ def figure(
         print_json({"object": "figure", "file": str(target), "size_bytes": len(content)})
     else:
         stdout().print(str(target), markup=False)
+
+
+def _asked(found: Comparison, *, as_json: bool) -> None:
+    if as_json:
+        print_json(jsonable(found, "comparison"))
+    else:
+        stdout().print(found.id, comparison_tables.state(found))
 
 
 def _follow(client: Client, comparison_id: str, *, exit_status: bool, as_json: bool) -> None:
