@@ -79,7 +79,11 @@ def test_the_page_has_every_route() -> None:
     """Paths of the OpenAPI snapshot, with their parameters as the page writes them."""
     described = json.loads((PAGE.parent / "openapi.json").read_text())["paths"]
     ids = {"{job_id}": "$JOB", "{dataset_id}": "$DATASET", "{comparison_id}": "$COMPARISON"}
-    names = ids | {"{name}": "model", "{path}": "manifest.json"}
+    figures = {
+        "$JOB/figures/{name}": "$JOB/figures/profile",
+        "$COMPARISON/figures/{name}": "$COMPARISON/figures/methods",
+    }
+    names = ids | figures | {"{name}": "model", "{path}": "manifest.json"}
     page = PAGE.read_text()
     for path in described:
         written = path
