@@ -1,4 +1,4 @@
-"""`python -m cpd_engine`: run, estimate, evaluate, table, serve, check, plan, synthesize, convert-gguf.
+"""`python -m cpd_engine`: run, estimate, evaluate, table, serve, check, plan, synthesize, convert-gguf, export-gguf.
 
 Torch is imported only by what needs it.
 
@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from cpd_engine.data.synthetic import write_splits
 
                 write_splits(arguments.out, arguments.rows, arguments.seed)
+            case "export-gguf":
+                from cpd_engine.models.gguf_export import export
+
+                export(arguments.model, arguments.out, precision=arguments.precision)
             case _:
                 from cpd_engine.models.gguf import convert
 

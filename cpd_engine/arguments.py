@@ -40,8 +40,15 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("file", type=Path)
     convert.add_argument("--out", type=Path, required=True)
     _serve_arguments(commands.add_parser("serve", help="answer questions that come as JSON lines over stdin"))
+    _export_arguments(commands.add_parser("export-gguf", help="turn a model directory into a GGUF file, for llama.cpp"))
     _evaluate_arguments(commands.add_parser("evaluate", help="score a model directory on suites, without training"))
     return whole
+
+
+def _export_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, metavar="DIR", help="model directory with safetensors")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE")
+    command.add_argument("--precision", choices=("f32", "f16", "q8_0"), default="f16", help="of matrices [default: f16]")
 
 
 def _check_arguments(command: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ def convert(file: Path, out: Path) -> None:
     try:
         import gguf  # noqa: F401 - transformers needs it and would fail later, less clearly
     except ImportError as error:
-        raise ConfigInvalid("reading GGUF needs the package gguf: pip install 'cpd[smollm2]'") from error
+        raise ConfigInvalid("reading GGUF needs the package gguf: pip install 'cpd[gguf]'") from error
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging as transformers_logging
