@@ -37,6 +37,7 @@ from api.openai.creation import check_defaults
 from api.openai.routes import router as openai
 from api.openai.upload_routes import router as uploads
 from api.rates import RateLimiter
+from api.reports.routes import router as reports
 from api.upkeep import Chore, Upkeep
 from api.web.figure_routes import router as figures
 from api.web.routes import router as web
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         artifacts,
         comparisons,
         figures,
+        reports,
         openai,
         uploads,
         completions,

@@ -15,8 +15,10 @@ from api.remote.trouble import Refused, Trouble
 from api.terminal import (
     comparison_commands,
     data_commands,
+    export_commands,
     job_commands,
     key_commands,
+    report_commands,
     service_commands,
     upkeep_commands,
     webhook_commands,
@@ -42,6 +44,7 @@ app.add_typer(key_commands.app)
 app.add_typer(webhook_commands.app)
 app.add_typer(data_commands.app)
 app.add_typer(comparison_commands.app)
+app.add_typer(export_commands.app)
 for command in (
     job_commands.submit,
     job_commands.estimate,
@@ -53,6 +56,8 @@ for command in (
     job_commands.pause,
     job_commands.resume,
     job_commands.download,
+    report_commands.report,
+    report_commands.flips,
     comparison_commands.compare,
 ):
     app.command()(command)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -35,22 +34,14 @@ from api.remote.comparisons import Comparisons
 from api.remote.find import api_key, server_url
 from api.remote.follow import follow
 from api.remote.lists import get, pages
-from api.remote.scores import Evaluation, Sample
+from api.remote.scores import Evaluation, Flips, Sample
 from api.remote.transport import Patience, Transport
 from cpd_engine.config import RunConfig
 
 Spec = RunConfig | Mapping[str, Any]
 Format = Literal["merged", "adapter"]
+ReportFormat = Literal["html", "markdown"]
 _MEDIA_TYPES = {".json": "application/json", ".csv": "text/csv", ".tsv": "text/csv"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Downloaded:
-    """A checkpoint on disk, every file of it verified."""
-
-    directory: Path
-    checkpoint: Checkpoint
-    files: int
 
 
 class Client:
@@ -196,6 +187,25 @@ class Client:
         """Every row of the test split, or of a suite, with every model's answer."""
         return pages(self._transport, f"/v1/jobs/{job_id}/samples", Sample, {} if suite is None else {"suite": suite})
 
+    def flips(
+        self,
+        job_id: str,
+        *,
+        against: str = "untouched",
+        suite: str | None = None,
+        metric: str | None = None,
+        limit: int = 20,
+    ) -> Flips:
+        """How many rows the distilled student does worse on than another model of its job, and the `limit` worst of them, at most 100."""
+        asked = {"against": against, "suite": suite, "metric": metric, "limit": limit}
+        query = {name: value for name, value in asked.items() if value is not None}
+        return get(self._transport, f"/v1/jobs/{job_id}/flips", Flips, query)
+
+    def report(self, job_id: str, *, format: ReportFormat = "html") -> bytes:  # noqa: A002 - the query parameter's name
+        """A job's report for people: one page that wants nothing from anywhere, or Markdown. Raises Refused (409) before it has scores."""
+        path = f"/v1/jobs/{job_id}/report"
+        return self._transport.request("GET", path, repeatable=True, params={"format": format}).content
+
     # Checkpoints
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
@@ -214,7 +224,7 @@ class Client:
         name: str = "model",
         format: Format = "merged",  # noqa: A002 - the query parameter's name
         on_bytes: transfer.OnBytes | None = None,
-    ) -> Downloaded:
+    ) -> transfer.Downloaded:
         """A checkpoint as the directory `target`: streamed, taken up after a break, verified by sha256, then moved into place."""
         target = transfer.free_directory(target)
         checkpoint = self.checkpoint(job_id, name)
@@ -225,7 +235,7 @@ class Client:
             files = transfer.unpack(archive, checkpoint, target, whole=format == "merged")
         finally:
             archive.unlink(missing_ok=True)
-        return Downloaded(directory=target, checkpoint=checkpoint, files=files)
+        return transfer.Downloaded(directory=target, checkpoint=checkpoint, files=files)
 
     def _ask(self, job_id: str, what: str) -> Job:
         response = self._transport.request("POST", f"/v1/jobs/{job_id}/{what}", repeatable=True)

@@ -20,13 +20,17 @@ _ONE_RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What is sent. `sha256` names the bytes: the same ETag never stands for others. `read(start, stop)` gives [start, stop)."""
+    """What is sent. `sha256` names the bytes: the same ETag never stands for others. `read(start, stop)` gives [start, stop).
+
+    `inline`: a browser shows it instead of saving it.
+    """
 
     size_bytes: int
     sha256: str
     filename: str
     media_type: str
     read: Callable[[int, int], Iterator[bytes]]
+    inline: bool = False
 
 
 def send(request: Request, content: Content) -> Response:
@@ -36,7 +40,7 @@ def send(request: Request, content: Content) -> Response:
         "etag": etag,
         "accept-ranges": "bytes",
         "cache-control": "private, no-cache",
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(content.filename)}",
+        "content-disposition": f"{'inline' if content.inline else 'attachment'}; filename*=UTF-8''{quote(content.filename)}",
     }
     if _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={k: v for k, v in headers.items() if k != "content-disposition"})

@@ -43,12 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if arguments.command == "run":
         return _run(arguments, given)
-    if arguments.command == "estimate":
-        return _estimate(arguments)
-    if arguments.command == "evaluate":
-        return _evaluate(arguments)
-    if arguments.command == "table":
-        return _table(arguments)
+    doing = {"estimate": _estimate, "evaluate": _evaluate, "table": _table}
+    if arguments.command in doing:
+        return doing[arguments.command](arguments)
     if arguments.command == "serve":
         from cpd_engine import serving
 

@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
 def _export_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", type=Path, metavar="DIR", help="model directory with safetensors")
     command.add_argument("--out", type=Path, required=True, metavar="FILE")
-    command.add_argument("--precision", choices=("f32", "f16", "q8_0"), default="f16", help="of matrices [default: f16]")
+    command.add_argument(
+        "--precision", choices=("f32", "f16", "q8_0"), default="f16", help="of matrices [default: f16]"
+    )
 
 
 def _check_arguments(command: argparse.ArgumentParser) -> None:

@@ -6,8 +6,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.artifacts import service
-from api.artifacts.schemas import Change, CheckpointPage, CheckpointView, Format, SamplePage
+from api.artifacts import flips, samples, service
+from api.artifacts.schemas import (
+    Change,
+    CheckpointPage,
+    CheckpointView,
+    FlipMetric,
+    FlipPage,
+    Format,
+    Opponent,
+    SamplePage,
+)
 from api.auth import Reader
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, RangeNotSatisfiable, ValidationFailed
 from api.deps import Cursor, JobId, Known, Limit
@@ -15,6 +24,11 @@ from api.downloads import declared_bytes, send
 from api.problems import declared
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["checkpoints"])
+
+Suite = Annotated[
+    str | None,
+    Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="One of the job's suites instead of its test split."),
+]
 
 
 @router.get("/checkpoints", responses=declared(NotFound, ValidationFailed))
@@ -76,10 +90,7 @@ def list_samples(
     known: Known,
     job_id: JobId,
     limit: Limit,
-    suite: Annotated[
-        str | None,
-        Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="One of the job's suites instead of its test split."),
-    ] = None,
+    suite: Suite = None,
     changed: Annotated[
         Change | None,
         Query(
@@ -90,6 +101,22 @@ def list_samples(
 ) -> SamplePage:
     """What teacher, untouched student and distilled student answered to each row of the test split, or of a suite."""
     with known.reading() as session:
-        return service.samples(
-            session, known.store, who.tenant_id, job_id, suite=suite, limit=limit, cursor=cursor, changed=changed
-        )
+        content = samples.find(session, known.store, who.tenant_id, job_id, suite)
+        return samples.page(content, limit=limit, cursor=cursor, changed=changed)
+
+
+@router.get("/flips", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, ValidationFailed))
+def list_flips(
+    who: Reader,
+    known: Known,
+    job_id: JobId,
+    limit: Limit,
+    against: Annotated[Opponent, Query(description="The model whose answers were better.")] = "untouched",
+    metric: Annotated[FlipMetric | None, Query(description="By which score; the first that the rows have.")] = None,
+    suite: Suite = None,
+    cursor: Cursor = None,
+) -> FlipPage:
+    """The rows on which the distilled student does worse than another model, the largest loss first, and how many went which way."""
+    with known.reading() as session:
+        content = samples.find(session, known.store, who.tenant_id, job_id, suite)
+        return flips.page(content, against=against, metric=metric, limit=limit, cursor=cursor)

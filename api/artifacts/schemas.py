@@ -114,3 +114,42 @@ class SamplePage(Frozen):
     data: list[SampleView]
     has_more: bool
     next_cursor: str | None
+
+
+# Whom the distilled student is held against.
+Opponent = Literal["teacher", "untouched", "sft", "kld"]
+FlipMetric = Literal["exact_match", "rouge_l", "ce", "accuracy", "pass_at_1", "pass_at_1_plus"]
+
+
+class FlipCounts(Frozen):
+    """How many rows the student does worse on, better, and just as well. Right and wrong are null for a metric that knows neither."""
+
+    rows: int
+    worse: int
+    better: int
+    equal: int
+    right_to_wrong: int | None
+    wrong_to_right: int | None
+
+
+class FlipView(SampleView):
+    """A row that got worse: `before` is the other model's score, `after` the distilled student's, `loss` how much is lost.
+
+    Scores in 0..1, of a suite the mean over its seeds; `ce` in nats per token, where less is better.
+    """
+
+    before: float
+    after: float
+    loss: float
+
+
+class FlipPage(Frozen):
+    """A page of the rows on which the distilled student does worse than the model `against`, the largest loss first."""
+
+    object: Literal["list"] = "list"
+    against: Opponent
+    metric: str
+    counts: FlipCounts
+    data: list[FlipView]
+    has_more: bool
+    next_cursor: str | None

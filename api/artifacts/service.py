@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import cast
 
 from sqlalchemy.orm import Session
 
 from api.artifacts import queries
-from api.artifacts.schemas import Change, CheckpointPage, CheckpointView, FileView, Format, SamplePage, SampleView
+from api.artifacts.schemas import CheckpointPage, CheckpointView, FileView, Format
 from api.artifacts.tables import Artifact
 from api.core.archive import Archive, Member
-from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, ValidationFailed
+from api.core.errors import ArtifactExpired, NotFound, ValidationFailed
 from api.core.storage import Store, StoredFileMissing
 from api.downloads import Content
 from api.jobs.service import last_seq
@@ -20,10 +19,6 @@ from api.pages import Cursor, cut, encode, older
 from cpd_engine.events import CheckpointRole
 
 ADAPTER = "adapter/"
-SAMPLES = "samples.jsonl"
-REPORT = "report"
-# Rows that one request reads at most.
-LOOKED_AT = 2000
 
 
 def page(session: Session, tenant_id: str, job_id: str, *, limit: int, cursor: str | None) -> CheckpointPage:
@@ -92,63 +87,6 @@ def archive_content(store: Store, artifact: Artifact, which: Format) -> Content:
 def archive_size(store: Store, artifact: Artifact) -> int:
     """Bytes of the tar of a whole checkpoint, told from its row alone."""
     return Archive([_member(store, artifact, file) for file in artifact.files]).size_bytes
-
-
-def samples(
-    session: Session,
-    store: Store,
-    tenant_id: str,
-    job_id: str,
-    *,
-    suite: str | None,
-    limit: int,
-    cursor: str | None,
-    changed: Change | None = None,
-) -> SamplePage:
-    """A page of the answers to the test split or a suite, of all rows or of those that changed so; the cursor is a line's offset in
-    bytes. So that a request stays short, a page of changed rows ends after some rows even where it holds few.
-
-    Raises ArtifactNotReady until they are there, and NotFound for a suite that the job has not.
-    """
-    try:
-        report = find(session, tenant_id, job_id, REPORT)
-    except NotFound:
-        last_seq(session, tenant_id, job_id)
-        raise ArtifactNotReady("The job has not evaluated yet; its samples come with the report.") from None
-    path = SAMPLES if suite is None else f"suites/{suite}.jsonl"
-    if all(file["path"] != path for file in report.files):
-        raise NotFound("The job has no such suite.", param="suite")
-    content = file_content(store, report, path)
-    at = _line_offset(content, cursor)
-    found: list[SampleView] = []
-    for looked, line in enumerate(_lines(content, at)):
-        if len(found) == limit or looked == LOOKED_AT:
-            break
-        sample = SampleView.model_validate(json.loads(line))
-        if changed is None or sample.change() == changed:
-            found.append(sample)
-        at += len(line)
-    more = at < content.size_bytes
-    return SamplePage(data=found, has_more=more, next_cursor=str(at) if more else None)
-
-
-def _line_offset(content: Content, cursor: str | None) -> int:
-    """Where a page begins. A cursor that does not point behind a line's end was made up."""
-    at = int(cursor or 0) if (cursor or "0").isascii() and (cursor or "0").isdigit() else -1
-    if at == 0:
-        return 0
-    if not 0 < at < content.size_bytes or b"".join(content.read(at - 1, at)) != b"\n":
-        raise ValidationFailed("cursor: pass the next_cursor of a page as it is", param="cursor")
-    return at
-
-
-def _lines(content: Content, start: int) -> Iterator[bytes]:
-    rest = b""
-    for chunk in content.read(start, content.size_bytes):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from (line + b"\n" for line in whole)
-    if rest:
-        yield rest
 
 
 def _member(store: Store, artifact: Artifact, file: dict[str, object]) -> Member:

@@ -157,3 +157,8 @@ class Comparisons:
     def figure(self, comparison_id: str, kind: Literal["png", "json"] = "png") -> bytes:
         """The table as a picture, or its numbers as JSON. Raises Refused (409) before there is a table."""
         return self._transport.request("GET", f"/v1/comparisons/{comparison_id}/figure.{kind}", repeatable=True).content
+
+    def report(self, comparison_id: str, *, format: Literal["html", "markdown"] = "html") -> bytes:  # noqa: A002 - the query parameter's name
+        """The comparison's report for people, as `Client.report`. Raises Refused (409) before there is a table."""
+        path = f"/v1/comparisons/{comparison_id}/report"
+        return self._transport.request("GET", path, repeatable=True, params={"format": format}).content

@@ -16,6 +16,17 @@ class Evaluation(Answer):
     report: Reported | None = None
 
 
+class FlipCounts(Answer):
+    """How many rows went which way; right and wrong are None for a score that knows neither."""
+
+    rows: int
+    worse: int
+    better: int
+    equal: int
+    right_to_wrong: int | None = None
+    wrong_to_right: int | None = None
+
+
 class Generation(Answer):
     """One of a model's answers to a row of a suite; `parsed`: the final answer found in it, or why a program failed."""
 
@@ -47,3 +58,20 @@ class Sample(Answer):
     input: str = ""
     reference: Any
     answers: dict[str, SampleAnswer]
+
+
+class Flip(Sample):
+    """A row that got worse: the other model's score, the distilled student's, and how much is lost."""
+
+    before: float
+    after: float
+    loss: float
+
+
+class Flips(Answer):
+    """The rows on which the distilled student does worse than the model `against`, the largest loss first; `data` are the first of them."""
+
+    against: str
+    metric: str
+    counts: FlipCounts
+    data: tuple[Flip, ...]

@@ -21,6 +21,15 @@ CHUNK = 1 << 20
 OnBytes = Callable[[int, int | None], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloaded:
+    """A checkpoint on disk, every file of it verified."""
+
+    directory: Path
+    checkpoint: Checkpoint
+    files: int
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:

@@ -11,7 +11,7 @@ from rich.text import Text
 from api.quantities import count, duration, moment, number, p_value, size
 from api.remarks import SUBJECTS
 from api.remote.answers import BadRow, Checkpoint, Dataset, Job
-from api.remote.scores import Sample
+from api.remote.scores import Flips, Sample
 from cpd_engine.events import Comparison, JudgeReport, Reported, SuiteReport, SuiteScore
 
 METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
@@ -210,3 +210,24 @@ def samples(found: Iterable[Sample]) -> RenderableType:
                 table.add_row(Text(label, style="dim"), Text(sample.answers[subject].text))
         table.add_row("", "")
     return table
+
+
+def flips(found: Flips) -> RenderableType:
+    """The rows that got worse, each with both answers, under how many went which way."""
+    counts, other = found.counts, SUBJECTS.get(found.against, found.against)
+    head = (
+        f"Distilled student against {other} in {NAMES.get(found.metric, found.metric)}: of {count(counts.rows)} rows "
+        f"{count(counts.worse)} worse, {count(counts.better)} better, {count(counts.equal)} the same"
+    )
+    if counts.right_to_wrong is not None:
+        head += f"; right → wrong {count(counts.right_to_wrong)}, wrong → right {count(counts.wrong_to_right)}"
+    table = Table.grid(padding=(0, 2))
+    for row in found.data:
+        table.add_row(Text(f"row {row.row}", style="dim"), Text(f"{row.before:.3g} → {row.after:.3g}", style="red"))
+        table.add_row(Text("prompt", style="dim"), Text(row.prompt.strip()))
+        table.add_row(Text("reference", style="dim"), Text(str(row.reference)))
+        for subject in (found.against, "student"):
+            if subject in row.answers:
+                table.add_row(Text(SUBJECTS.get(subject, subject), style="dim"), Text(row.answers[subject].text))
+        table.add_row("", "")
+    return Group(Text(head), Text(""), table)

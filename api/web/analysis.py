@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api.artifacts import service as artifacts
+from api.artifacts import samples
 from api.artifacts.schemas import Change, SamplePage
 from api.core.errors import ArtifactNotReady
 from api.deps import Cursor, JobId, Known, Resources
@@ -83,16 +83,8 @@ def _answers(
     cursor: str | None,
 ) -> SamplePage | None:
     try:
-        return artifacts.samples(
-            session,
-            known.store,
-            tenant_id,
-            job_id,
-            suite=suite,
-            limit=ANSWERS_A_PAGE,
-            cursor=cursor,
-            changed=changed,
-        )
+        content = samples.find(session, known.store, tenant_id, job_id, suite)
+        return samples.page(content, limit=ANSWERS_A_PAGE, cursor=cursor, changed=changed)
     except ArtifactNotReady:
         return None
 

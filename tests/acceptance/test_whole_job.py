@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import Service
 from tests.backends import Backend
 
@@ -24,6 +26,7 @@ print(json.dumps({"layers": model.config.num_hidden_layers, "tokens": tokens.sha
 PHASES = ["prepare", "teacher_sft", "profile", "train", "evaluate", "export"]
 
 
+@pytest.mark.timeout(600)
 def test_a_job_is_submitted_watched_scored_downloaded_and_loaded(
     start: Callable[..., Service], backend: Backend, recipe: Path, tmp_path: Path
 ) -> None:
@@ -62,7 +65,37 @@ def test_a_job_is_submitted_watched_scored_downloaded_and_loaded(
     assert loaded.returncode == 0, loaded.stderr
     assert json.loads(loaded.stdout)["layers"] == 1
 
+    assert_it_is_told_of(service, job["id"], tmp_path)
+    if backend.name == "sqlite":
+        # The script speaks to the command line, which does not know what lies behind the service.
+        assert_it_is_made_again(service, student, recipe)
     assert service.stop() == 0
+
+
+def assert_it_is_told_of(service: Service, job_id: str, folder: Path) -> None:
+    """Its report, as a page and as a text, and the rows that got worse."""
+    page, text = folder / "report.html", folder / "report.md"
+    assert service.cpd_json("report", job_id, "--out", page)["format"] == "html"
+    assert service.cpd("report", job_id, "--out", text).stdout.split() == [str(text)]
+    told = text.read_text()
+    assert page.read_text().startswith("<!doctype html>")
+    assert all(f"\n## {title}\n" in told for title in ("In short", "What was done", "Did it help?", "What it cost"))
+    assert "| Training | " in told
+    assert "reproduce.sh" in told
+    flips = service.cpd_json("flips", job_id, "--metric", "ce", "--against", "teacher")
+    assert flips["counts"]["worse"] + flips["counts"]["better"] + flips["counts"]["equal"] == 12
+    assert "of 12 rows" in service.cpd("flips", job_id).stdout
+    assert service.cpd("report", job_id, "--out", folder / "report.pdf").returncode == 2
+
+
+def assert_it_is_made_again(service: Service, student: Path, recipe: Path) -> None:
+    """The script in the download has the service make the student again, and finds the same weights."""
+    rows = Path(json.loads(recipe.read_text())["dataset"]["train"]).parent
+    environment = service.environment | {"PATH": f"{Path(sys.executable).parent}:{service.environment['PATH']}"}
+    command = ["bash", str(student / "reproduce.sh"), "--service", str(student.parent / "again"), str(rows)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr + service.tail()
+    assert "bit for bit" in done.stdout
 
 
 def test_a_recipe_is_estimated_on_a_worker_before_it_is_run(

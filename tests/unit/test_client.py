@@ -288,3 +288,33 @@ def test_the_service_is_looked_for_at_the_address_it_serves_by_default() -> None
     assert server_url(None, {}) == "http://127.0.0.1:8000"
     assert server_url(None, {"CPD_URL": "http://cpd.test/"}) == "http://cpd.test"
     assert server_url("http://other.test", {"CPD_URL": "http://cpd.test"}) == "http://other.test"
+
+
+def test_a_report_is_asked_for_in_the_form_that_is_wanted_and_comes_as_it_is() -> None:
+    script = Script(
+        httpx.Response(200, content=b"<!doctype html>"),
+        httpx.Response(200, content=b"# one"),
+        refusal(409, "not_ready"),
+    )
+    client = script.client()
+
+    assert client.report("job_1") == b"<!doctype html>"
+    assert client.comparisons.report("cmp_1", format="markdown") == b"# one"
+    with pytest.raises(Refused):
+        client.report("job_2")
+    assert [str(request.url.raw_path, "ascii") for request in script.requests[:2]] == [
+        "/v1/jobs/job_1/report?format=html",
+        "/v1/comparisons/cmp_1/report?format=markdown",
+    ]
+
+
+def test_rows_that_got_worse_are_asked_for_against_a_model() -> None:
+    counts = {"rows": 3, "worse": 1, "better": 0, "equal": 2, "right_to_wrong": None, "wrong_to_right": None}
+    answers = {name: {"text": name} for name in ("teacher", "student")}
+    row = {"row": "r1", "prompt": "p", "reference": "x", "answers": answers, "before": 1.0, "after": 0.5, "loss": 0.5}
+    body = {"object": "list", "against": "teacher", "metric": "rouge_l", "counts": counts, "data": [row]}
+    script = Script(httpx.Response(200, json=body))
+    found = script.client().flips("job_1", against="teacher", metric="rouge_l", limit=1)
+
+    assert (found.counts.worse, found.data[0].loss, found.data[0].answers["student"].text) == (1, 0.5, "student")
+    assert dict(script.requests[0].url.params) == {"against": "teacher", "metric": "rouge_l", "limit": "1"}

@@ -15,6 +15,7 @@ from api import quantities
 from api.jobs.states import JobState
 from api.remarks import remark
 from api.remote.answers import Cost, Estimate, Event, Job, Price
+from api.remote.scores import Flips
 from api.remote.trouble import BadInput
 from api.terminal import diagnoses, estimates, tables
 from api.terminal.data_check import examine
@@ -423,3 +424,25 @@ def test_the_files_of_a_suite_are_uploaded_and_its_data_sets_left(tmp_path: Path
     (tmp_path / "shots.json").unlink()
     with pytest.raises(BadInput, match=r"evaluation\.suites\.1\.examples: there is no file"):
         read_spec(recipe, {})
+
+
+def test_rows_that_got_worse_are_shown_with_both_answers_and_how_many_there_are() -> None:
+    answers = {"untouched": {"text": "eight"}, "student": {"text": "nine"}, "teacher": {"text": "eight!"}}
+    row = {
+        "row": "r1",
+        "prompt": "3 + 5?",
+        "reference": "8",
+        "answers": answers,
+        "before": 1.0,
+        "after": 0.0,
+        "loss": 1.0,
+    }
+    counts = {"rows": 1200, "worse": 1, "better": 2, "equal": 1197, "right_to_wrong": 1, "wrong_to_right": 2}
+    found = Flips.model_validate({"against": "untouched", "metric": "exact_match", "counts": counts, "data": [row]})
+    text = " ".join(text_of(tables.flips(found)).split())
+
+    assert "against untouched student in exact match: of 1,200 rows 1 worse, 2 better" in text
+    assert "right → wrong 1, wrong → right 2" in text
+    assert "untouched student eight" in text
+    assert "distilled student nine" in text
+    assert "eight!" not in text

@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cpd_engine.config import TinyModel
 from cpd_engine.data.encode import PAPER_TEMPLATE
-from cpd_engine.models.tiny import train_tokenizer
+from cpd_engine.models.tiny import build_tiny, train_tokenizer
 
 CPD = Path(sys.executable).with_name("cpd")
 # The discard port: nothing listens there.
@@ -35,7 +36,10 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     done = cpd("--help", folder=tmp_path)
     assert done.returncode == 0
-    commands = "serve worker keys datasets comparisons compare submit estimate watch jobs show samples cancel pause resume download"
+    commands = (
+        "serve worker keys datasets comparisons compare submit estimate watch jobs show samples cancel pause resume"
+    )
+    commands += " download report flips export"
     assert all(command in done.stdout for command in commands.split())
     assert "4 service unreachable" in done.stdout
 
@@ -150,3 +154,18 @@ def test_a_broker_that_loses_work_is_refused_with_the_remedy(tmp_path: Path) -> 
     done = subprocess.run([CPD, "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "redis://" in complaint(done)
+
+
+def test_a_student_is_written_as_gguf_without_a_service_or_the_reason_is_told(tmp_path: Path) -> None:
+    for family in ("llama", "gpt2"):
+        build_tiny(
+            TinyModel(tiny=family, layers=1, hidden=32, heads=2, vocabulary=300), ["one two"] * 9, tmp_path / family
+        )
+    done = cpd("export", "gguf", tmp_path / "llama", "--out", tmp_path / "m.gguf", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["size_bytes"] == (tmp_path / "m.gguf").stat().st_size
+    assert (tmp_path / "m.gguf").read_bytes()[:4] == b"GGUF"
+    refused = cpd("export", "gguf", tmp_path / "gpt2", "--out", tmp_path / "no.gguf", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "this is gpt2" in complaint(refused)
+    assert not (tmp_path / "no.gguf").exists()

@@ -74,6 +74,9 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/v1/jobs/{job_id}/difficulty"): READ,
     ("GET", "/v1/jobs/{job_id}/evaluation"): READ,
     ("GET", "/v1/jobs/{job_id}/samples"): READ,
+    ("GET", "/v1/jobs/{job_id}/flips"): READ,
+    ("GET", "/v1/jobs/{job_id}/report"): READ,
+    ("HEAD", "/v1/jobs/{job_id}/report"): READ,
     ("GET", "/v1/jobs/{job_id}/figures/{name}"): READ,
     ("GET", "/v1/jobs/{job_id}/checkpoints"): READ,
     ("GET", "/v1/jobs/{job_id}/checkpoints/{name}"): READ,
@@ -91,6 +94,8 @@ CALLS: dict[tuple[str, str], Call] = {
     ("GET", "/v1/comparisons/{comparison_id}/figure.json"): READ,
     ("HEAD", "/v1/comparisons/{comparison_id}/figure.json"): READ,
     ("GET", "/v1/comparisons/{comparison_id}/figures/{name}"): READ,
+    ("GET", "/v1/comparisons/{comparison_id}/report"): READ,
+    ("HEAD", "/v1/comparisons/{comparison_id}/report"): READ,
     ("POST", "/v1/files"): Call(
         scope="write", private=False, form={"file": ("rows.jsonl", ROWS), "purpose": (None, "fine-tune")}
     ),

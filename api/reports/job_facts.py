@@ -1,0 +1,143 @@
+"""Everything that a job's report tells of, read in one place: its row, what its run said, its answers, and what it took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from api.artifacts import flips, samples
+from api.artifacts import service as artifacts
+from api.artifacts.schemas import FlipMetric, FlipView, Opponent
+from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound
+from api.core.storage import Store
+from api.events import queries as event_queries
+from api.jobs import service as jobs
+from api.jobs.schemas import JobView, Remark
+from api.reports import queries
+from api.reports.spent import Spent, spent_of
+from cpd_engine.config import RunConfig
+from cpd_engine.events import DataReady, Exported, Planned, ProfileReady, Reported, RunStarted
+
+T = TypeVar("T")
+EXPORT = "model"
+LINEAGE = "lineage.json"
+_SHOWN = 5
+_KINDS = (
+    "run_started",
+    "phase_started",
+    "phase_finished",
+    "data_ready",
+    "planned",
+    "profile_ready",
+    "warned",
+    "recalled",
+    "reported",
+    "exported",
+)
+_OPPONENTS: tuple[Opponent, ...] = ("untouched", "teacher", "sft", "kld")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worse:
+    """The rows on which the distilled student does worse than another model, the worst of them with what was said."""
+
+    against: Opponent
+    flips: flips.Flips
+    shown: Sequence[FlipView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """What is known of a job; None or empty where it has not come to that. `config` is resolved, `lineage` as the download has it."""
+
+    job: JobView
+    config: RunConfig
+    started: RunStarted | None
+    data: DataReady | None
+    planned: Planned | None
+    profile: ProfileReady | None
+    report: Reported | None
+    exported: Exported | None
+    lineage: Mapping[str, Any] | None
+    worse: Sequence[Worse]
+    warnings: Sequence[Remark]
+    recalled: frozenset[str]
+    spent: Spent
+
+    @property
+    def primary(self) -> str:
+        """The score that the run chose its weights by, and so the one to judge it by: named before there was any result."""
+        named = self.config.evaluation.validation_metric
+        scores = {} if self.report is None else self.report.scores.get("student", {})
+        return named if named in scores or not scores else next(iter(scores))
+
+
+def gather(session: Session, store: Store, tenant_id: str, job_id: str) -> JobFacts:
+    """Raises NotFound."""
+    job = jobs.get(session, tenant_id, job_id)
+    told = session.scalars(event_queries.of_kinds([job_id], *_KINDS)).all()
+    data = {event.kind: event.data for event in told}
+    report = _last(data, Reported, "reported")
+    config = RunConfig.model_validate_json(json.dumps(job.resolved))
+    return JobFacts(
+        job=job,
+        config=config,
+        started=_last(data, RunStarted, "run_started"),
+        data=_last(data, DataReady, "data_ready"),
+        planned=_last(data, Planned, "planned"),
+        profile=_last(data, ProfileReady, "profile_ready"),
+        report=report,
+        exported=_last(data, Exported, "exported"),
+        lineage=_lineage(session, store, tenant_id, job_id),
+        worse=[] if report is None else _worse(session, store, tenant_id, job_id, config),
+        warnings=_warnings(told),
+        recalled=frozenset(str(event.data["what"]) for event in told if event.kind == "recalled"),
+        spent=spent_of(told, session.scalars(queries.attempts(job_id)).all(), _sums(session, job_id)),
+    )
+
+
+def _last(data: Mapping[str, Mapping[str, Any]], kind: type[T], name: str) -> T | None:
+    """The newest event of a kind: an attempt that tells a thing again replaces the earlier one's."""
+    return TypeAdapter(kind).validate_python(data[name]) if name in data else None
+
+
+def _warnings(told: Sequence[Any]) -> list[Remark]:
+    """Each once, however many attempts said it."""
+    said = [(event.data["code"], event.data["message"]) for event in told if event.kind == "warned"]
+    return [Remark(code=code, message=message) for code, message in dict.fromkeys(said)]
+
+
+def _sums(session: Session, job_id: str) -> dict[str, float]:
+    return {row.name: float(row.total) for row in session.execute(event_queries.sums([job_id], list(queries.SUMMED)))}
+
+
+def _lineage(session: Session, store: Store, tenant_id: str, job_id: str) -> dict[str, Any] | None:
+    try:
+        export = artifacts.find(session, tenant_id, job_id, EXPORT)
+        content = artifacts.file_content(store, export, LINEAGE)
+    except (NotFound, ArtifactExpired):
+        return None
+    found = json.loads(b"".join(content.read(0, content.size_bytes)))
+    return found if isinstance(found, dict) else None
+
+
+def _worse(session: Session, store: Store, tenant_id: str, job_id: str, config: RunConfig) -> list[Worse]:
+    """Against every other model of the job; right and wrong where any answer is right, else the score that the run is judged by."""
+    try:
+        content = samples.find(session, store, tenant_id, job_id, None)
+    except (ArtifactNotReady, ArtifactExpired):
+        return []
+    made = []
+    for against in _OPPONENTS:
+        if against in config.evaluation.baselines or against in ("untouched", "teacher"):
+            found = flips.compare(content, against=against, metric="exact_match")
+            if not found.losses:
+                metric: FlipMetric = config.evaluation.validation_metric
+                found = flips.compare(content, against=against, metric=metric)
+            made.append(Worse(against=against, flips=found, shown=flips.worst(content, found, 0, _SHOWN)))
+    return made
