@@ -67,6 +67,18 @@ class Fleet:
 
     def work_here(self, job_id: str, **settings: str) -> Job:
         """Attempts at one job in this very process, until it no longer waits: for what needs no signals. Quicker than a worker."""
+        while self.job(job_id).state == JobState.QUEUED:
+            if (claimed := self.claim_here(job_id)) is not None:
+                self.attempt_here(claimed, **settings)
+        return self.job(job_id)
+
+    def claim_here(self, job_id: str) -> Claim | None:
+        """This very process takes the job, if it may run now."""
+        with transaction(self.backend.make) as session:
+            return transitions.claim(session, job_id, worker_id="here", lease_s=60.0)
+
+    def attempt_here(self, claimed: Claim, **settings: str) -> None:
+        """One attempt in this very process."""
         values = {"engine_command": self.engine, "scratch_dir": self.folder / "scratch", **TIMES, **settings}
         bench = Bench(
             settings=self.backend.with_settings(**values).settings,
@@ -75,15 +87,7 @@ class Fleet:
             draining=threading.Event(),
             new_id=lambda: f"art_{uuid4().hex}",
         )
-
-        def claim() -> Claim | None:
-            with transaction(self.backend.make) as session:
-                return transitions.claim(session, job_id, worker_id="here", lease_s=60.0)
-
-        while self.job(job_id).state == JobState.QUEUED:
-            if (claimed := claim()) is not None:
-                run_job(bench, claimed)
-        return self.job(job_id)
+        run_job(bench, claimed)
 
     def close(self) -> None:
         """Kill every worker; their engines follow."""
