@@ -96,8 +96,13 @@ def stop_database(world: World, chance: random.Random) -> Blow | None:
     if "database" in world.away:
         return None
     if world.database is None:
-        lock = sqlite3.connect(world.backend.settings.data_dir / "cpd.sqlite3", isolation_level=None, timeout=20)
-        lock.execute("BEGIN IMMEDIATE")
+        lock = sqlite3.connect(world.backend.settings.data_dir / "cpd.sqlite3", isolation_level=None, timeout=1)
+        try:
+            lock.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            # A worker that stands still has it already.
+            lock.close()
+            return None
         return _away(world, "database", lock.close, chance.uniform(0.2, 2.0))
     world.database.stop()
     return _away(world, "database", world.database.start, chance.uniform(0.2, 2.0))
@@ -174,15 +179,18 @@ def resume(world: World, chance: random.Random) -> Blow | None:
 
 
 def _asked(world: World, chance: random.Random, what: Callable[..., None]) -> Blow | None:
-    row = pick(chance, world.unfinished())
-    if row is None:
+    if "database" in world.away:
         return None
-    if what is transitions.request_cancel:
-        # Before it is asked: an answer that is lost is no proof that nothing was done.
-        world.cancelled.add(row.id)
     with suppress(SQLAlchemyError, ServiceError):
+        row = pick(chance, world.unfinished())
+        if row is None:
+            return None
+        if what is transitions.request_cancel:
+            # Before it is asked: an answer that is lost is no proof that nothing was done.
+            world.cancelled.add(row.id)
         world.fleet.ask(what, row.id)
-    return Blow(target=row.id)
+        return Blow(target=row.id)
+    return None
 
 
 def _away(world: World, server: str, back: Callable[[], None], leases: float) -> Blow:

@@ -89,7 +89,8 @@ class _Storm:
         until = monotonic() + seconds
         self._later(0.0, self._strike)
         while monotonic() < until:
-            self._tend()
+            self.world.keep_workers()
+            self._keep_jobs()
             self._pass(until)
 
     def calm(self) -> None:
@@ -102,7 +103,7 @@ class _Storm:
             self.world.signal(pid, signal.SIGCONT)
         until = monotonic() + CALM_S
         while monotonic() < until:
-            self._tend()
+            self.world.keep_workers()
             if not self._left() or len(self.world.troubles) > WORKERS:
                 return
             threading.Event().wait(0.2)
@@ -118,9 +119,8 @@ class _Storm:
             return [row.id for row in self.world.unfinished()]
         return ["unknown"]
 
-    def _tend(self) -> None:
-        self.world.keep_workers()
-        if "database" not in self.world.away and self._due:
+    def _keep_jobs(self) -> None:
+        if "database" not in self.world.away:
             with suppress(SQLAlchemyError):
                 for _ in range(JOBS_AT_ONCE - len(self.world.unfinished())):
                     self.world.submit()

@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeVar
 
 import psutil
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.core.db import reading
 from api.core.settings import Settings
@@ -111,13 +110,8 @@ class World:
             return list(session.scalars(select(Job).where(Job.id.in_(self.jobs)).order_by(Job.id)))
 
     def unfinished(self) -> list[Job]:
-        """Jobs that have not ended, as far as anybody can say now."""
-        if "database" in self.away:
-            return []
-        try:
-            return [row for row in self.rows() if JobState(row.state) not in TERMINAL]
-        except SQLAlchemyError:
-            return []
+        """Jobs that have not ended. Raises SQLAlchemyError."""
+        return [row for row in self.rows() if JobState(row.state) not in TERMINAL]
 
     def orphans(self) -> list[str]:
         """Command lines of processes that work in this world's folder, its own servers apart."""
