@@ -1,7 +1,7 @@
 """How each archive here was made: `python -m tests.learning.golden.making VERSION`, on a version whose checkpoints are to be read for ever.
 
-A run of a tiny decoder with LoRA is broken off after its second training state. What is sealed then is kept, and what the run
-left when it had gone on.
+A run of a tiny decoder with LoRA is broken off after its second training state. What is sealed then is kept, the settings with all
+their defaults, and what the run left when it had gone on.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ class _Broken(BaseException):
     """Stands for a kill."""
 
 
-def carried_on(out: Path, heard: Callable[[Event], None]) -> list[Event]:
+def carried_on(config: RunConfig, out: Path, heard: Callable[[Event], None]) -> list[Event]:
     """The run, or what is left of it in `out`."""
-    config = RunConfig.model_validate(SPEC)
     events: list[Event] = []
 
     def emit(event: Event) -> None:
@@ -76,11 +75,14 @@ def make(version: str, out: Path) -> None:
             raise _Broken
 
     kept = out.with_name("kept")
+    config = RunConfig.model_validate(SPEC).resolved()
     with suppress(_Broken):
-        carried_on(out, break_off)
+        carried_on(config, out, break_off)
     for unit in KEPT:
         shutil.copytree(out / unit, kept / "sealed" / unit)
-    events = carried_on(out, lambda _: None)
+    events = carried_on(config, out, lambda _: None)
+    # As a job's row keeps it: defaults may change, and a job that waits does not.
+    checkpoint.write_json(kept / "config.json", config.model_dump(mode="json"))
     checkpoint.write_json(kept / "losses.json", {str(step): loss for step, loss in losses(events).items()})
     checkpoint.write_tensors(kept / "adapter.safetensors", adapter(out))
     with tarfile.open(HERE / f"{version}.tar.gz", "w:gz") as archive:

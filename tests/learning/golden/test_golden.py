@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cpd_engine import checkpoint
+from cpd_engine.config import RunConfig
 from cpd_engine.events import Warned
 from tests.learning.conftest import one_thread
 from tests.learning.golden.making import BROKEN_AT, HERE, KEPT, adapter, carried_on, losses
@@ -31,7 +32,8 @@ def test_a_checkpoint_of_an_earlier_version_is_resumed_to_the_same_student(versi
     for unit in KEPT:
         checkpoint.verify(out / unit)
 
-    events = carried_on(out, lambda _: None)
+    config = RunConfig.model_validate_json((tmp_path / "config.json").read_bytes())
+    events = carried_on(config, out, lambda _: None)
 
     assert not [event for event in events if isinstance(event, Warned) and event.code == "checkpoint_corrupt"]
     kept = {int(step): loss for step, loss in json.loads((tmp_path / "losses.json").read_text()).items()}
