@@ -28,6 +28,8 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"{data['phase']} done in {duration(data['duration_s'])}{reused}"
         case "data_ready":
             return "data: " + ", ".join(f"{count(rows)} {split}" for split, rows in data["rows"].items()) + " rows"
+        case "tokenizers_compared":
+            return _tokenizers(data)
         case "planned":
             return f"plan: {count(data['total_iterations'])} optimizer steps over {len(data['epochs'])} epochs"
         case "forecasted":
@@ -48,6 +50,14 @@ def remark(kind: str, data: Mapping[str, Any]) -> str | None:
             return f"failed: {data['message']} ({data['code']})"
         case _:
             return None
+
+
+def _tokenizers(data: Mapping[str, Any]) -> str:
+    ends, template = {data["teacher_end"], data["student_end"]}, data["same_template"]
+    told = [f"{count(data['alike'])} of {count(data['rows'])} rows split alike", f"end {' / '.join(sorted(ends))}"]
+    if template is not None:
+        told.append("one chat template" if template else "two chat templates")
+    return f"tokenizers: {count(data['vocabulary'])} tokens in common, {', '.join(told)}"
 
 
 def _teacher_once(data: Mapping[str, Any]) -> str:

@@ -97,6 +97,23 @@ class DataReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizersCompared:
+    """Teacher's and student's own tokenizers, whose `vocabulary` ids mean the same tokens to both.
+
+    Of `rows` training rows that were looked at both split `alike`; the token that ends an answer by each, empty where it has none;
+    whether their chat templates write alike, None where none is asked for or one has none.
+    """
+
+    vocabulary: int
+    rows: int
+    alike: int
+    teacher_end: str
+    student_end: str
+    same_template: bool | None
+    kind: Literal["tokenizers_compared"] = "tokenizers_compared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPlan:
     """One epoch of the plan: k_e of N samples, target mean difficulty (None where the curriculum has none), iterations, τ_e, t_e, α_e.
 
@@ -612,6 +629,7 @@ Event = (
     | Progressed
     | Warned
     | DataReady
+    | TokenizersCompared
     | Forecasted
     | Planned
     | ProfileReady

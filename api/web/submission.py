@@ -30,6 +30,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 # Data sets to choose from; others are named by their id among the further fields.
 CHOICES = 100
+DEFAULT_PRESET: str = RunConfig.model_fields["preset"].default
 ACTIONS = {"submit": JobKind.DISTILLATION, "probe": JobKind.PROBE}
 Name = Annotated[str | None, Query(max_length=40, pattern=r"^[A-Za-z0-9_]+$")]
 
@@ -46,7 +47,7 @@ class Filled:
 @router.get("/submit")
 def show_form(request: Request, visit: Visitor, known: Known, clone: Name = None, train: Name = None) -> Response:
     """An empty form, or that of a job of the tenant's, or one for a data set."""
-    fields = dict.fromkeys(spec_forms.NAMES, "") | {"preset": "cpd", "train": train or ""}
+    fields = dict.fromkeys(spec_forms.NAMES, "") | {"preset": DEFAULT_PRESET, "train": train or ""}
     if clone is not None:
         with known.reading() as session:
             spec = service.get(session, visit.identity.tenant_id, clone).spec

@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from cpd_engine import checkpoint
 from cpd_engine.assessment import Exercise
 from cpd_engine.config import HubModel, LocalModel, StudentFromTeacher, TinyModel
+from cpd_engine.data import parity
 from cpd_engine.data.encode import end_id
 from cpd_engine.data.files import SplitName
 from cpd_engine.data.records import Row
@@ -73,7 +74,7 @@ def prepare(run: Run) -> Prepared:
     teacher, student = _models(run, rows["train"], data["commits"])
     tokenizer = load_tokenizer(teacher)
     if student is not None:
-        tokenizer = _shared_tokenizer(tokenizer, load_tokenizer(student), run.config.template)
+        tokenizer = _shared_tokenizer(run, tokenizer, load_tokenizer(student), rows["train"])
     return _encoded(run, teacher, student, tokenizer, rows, data)
 
 
@@ -142,10 +143,15 @@ def _tiny(run: Run, ref: TinyModel, name: str, rows: Iterable[Row], tokenizer: P
 
 
 def _shared_tokenizer(
-    teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, template: str
+    run: Run, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, rows: Rows
 ) -> PreTrainedTokenizerBase:
     """The student's tokenizer, which users will download; the teacher's where only that one has the chat template asked for."""
+    template = run.config.template
     check_vocabularies(teacher, student)
+    found = parity.compare(teacher, student, rows, template)
+    run.emit(found)
+    for warning in parity.differences(found):
+        run.emit(warning)
     return teacher if template == "chat" and not student.chat_template and teacher.chat_template else student
 
 

@@ -95,7 +95,15 @@ def test_an_estimate_announces_nothing_as_sealed_and_a_run_may_go_on_with_what_i
     config, out = _config(tmp_path), tmp_path / "out"
     found, events = _estimate(config, out)
     kinds = [event.kind for event in events if not isinstance(event, Warned | Progressed)]
-    assert kinds == ["run_started", "phase_started", "data_ready", "phase_finished", "forecasted", "finished"]
+    assert kinds == [
+        "run_started",
+        "phase_started",
+        "tokenizers_compared",
+        "data_ready",
+        "phase_finished",
+        "forecasted",
+        "finished",
+    ]
     assert found.memory_bytes > 0
     assert found.disk_bytes > 0
     assert found.tokens_per_s > 0
