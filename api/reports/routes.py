@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.auth import Reader
 from api.core.errors import ArtifactNotReady, NotFound, RangeNotSatisfiable, ValidationFailed
 from api.deps import ComparisonId, JobId, Known
-from api.downloads import declared_bytes, send
+from api.downloads import declared_bytes
 from api.problems import declared
 from api.reports import service
-from api.reports.html import POLICY
-from api.reports.service import ReportFormat
+from api.reports.sending import answer
+from api.reports.service import Form, ReportFormat
 
 router = APIRouter(prefix="/v1", tags=["reports"])
 
-Form = Annotated[
-    ReportFormat, Query(alias="format", description="A page that wants nothing from anywhere, or Markdown.")
-]
 _RESPONSES = {
     **declared_bytes("text/html", "text/markdown"),
     **declared(NotFound, ArtifactNotReady, RangeNotSatisfiable, ValidationFailed),
@@ -34,7 +29,7 @@ def get_job_report(
     """What a job did, whether it helped, where it did harm, what it cost and how to do it again, for people, as one file."""
     with known.reading() as session:
         content = service.of_job(session, known.store, who.tenant_id, job_id, form, known.settings)
-        return _guarded(send(request, content))
+        return answer(request, content)
 
 
 @router.head("/comparisons/{comparison_id}/report", include_in_schema=False)
@@ -45,11 +40,4 @@ def get_comparison_report(
     """What a comparison's members did, which of them was better and by how much, and what each took, for people, as one file."""
     with known.reading() as session:
         content = service.of_comparison(session, who.tenant_id, comparison_id, form, known.settings)
-        return _guarded(send(request, content))
-
-
-def _guarded(response: Response) -> Response:
-    """Should anything in it ever pass for markup, a browser still loads and runs nothing."""
-    response.headers["content-security-policy"] = f"{POLICY}; sandbox"
-    response.headers["x-content-type-options"] = "nosniff"
-    return response
+        return answer(request, content)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from typing import Annotated
 
 import plotly.graph_objects as go
+from fastapi import Query
 from sqlalchemy.orm import Session
 
 from api.core.errors import ArtifactNotReady, NotFound
@@ -35,6 +37,9 @@ class ReportFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
+Form = Annotated[
+    ReportFormat, Query(alias="format", description="A page that wants nothing from anywhere, or Markdown.")
+]
 _RENDERERS: dict[ReportFormat, tuple[Callable[[Report], str], str, str]] = {
     ReportFormat.HTML: (html.render, "text/html; charset=utf-8", "html"),
     ReportFormat.MARKDOWN: (markdown.render, "text/markdown; charset=utf-8", "md"),

@@ -13,6 +13,9 @@ from api.core.errors import ArtifactNotReady
 from api.deps import Cursor, JobId, Known, Resources
 from api.events import service as events
 from api.jobs import service as jobs
+from api.reports import sending
+from api.reports import service as reports
+from api.reports.service import Form, ReportFormat
 from api.web import drawing
 from api.web.drawing import JobFigure
 from api.web.figure_answers import answer
@@ -49,6 +52,16 @@ def show_quality(request: Request, visit: Visitor, known: Known, job_id: JobId) 
         found = events.evaluation(session, tenant_id, job_id)
     changes = flips(found.report) if found.report is not None else []
     return page(request, "quality.html", visit=visit, job=job, found=found, flips=changes)
+
+
+@router.get("/jobs/{job_id}/report")
+def show_report(
+    request: Request, visit: Visitor, known: Known, job_id: JobId, form: Form = ReportFormat.HTML
+) -> Response:
+    """All of it on one page that can be sent on."""
+    with known.reading() as session:
+        found = reports.of_job(session, known.store, visit.identity.tenant_id, job_id, form, known.settings)
+        return sending.answer(request, found)
 
 
 @router.get("/jobs/{job_id}/answers")

@@ -9,6 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from api.comparisons import service
 from api.deps import ComparisonId, Cursor, Known
 from api.jobs.states import TERMINAL
+from api.reports import sending
+from api.reports import service as reports
+from api.reports.service import Form, ReportFormat
 from api.web import drawing
 from api.web.comparison_figures import is_significant
 from api.web.drawing import ComparisonFigure
@@ -45,6 +48,16 @@ def show_comparison(request: Request, visit: Visitor, known: Known, comparison_i
         is_significant=is_significant,
         over=found.state in TERMINAL,
     )
+
+
+@router.get("/comparisons/{comparison_id}/report")
+def show_report(
+    request: Request, visit: Visitor, known: Known, comparison_id: ComparisonId, form: Form = ReportFormat.HTML
+) -> Response:
+    """All of it on one page that can be sent on."""
+    with known.reading() as session:
+        found = reports.of_comparison(session, visit.identity.tenant_id, comparison_id, form, known.settings)
+        return sending.answer(request, found)
 
 
 @router.post("/comparisons/{comparison_id}/cancel")

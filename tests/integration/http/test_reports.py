@@ -10,6 +10,7 @@ from api.events.queries import Point
 from api.jobs.lease import Hold
 from cpd_engine.events import to_dict
 from tests.integration.http.api import Api
+from tests.integration.http.browsing import browser
 from tests.integration.http.test_flips import ROWS
 from tests.unit.web import figure_values as values
 
@@ -68,6 +69,19 @@ def test_a_job_that_ended_without_scores_has_a_report_all_the_same(api: Api) -> 
 
     assert found.status_code == 200
     assert "The job is cancelled." in found.text
+
+
+def test_whoever_has_logged_in_is_led_to_the_report_from_the_page_of_scores(api: Api) -> None:
+    hold = evaluated(api)
+    with browser(api, "reader") as logged_in, browser(api, "other") as foreign:
+        quality = logged_in.http.get(f"/jobs/{hold.job_id}/quality").text
+        page = logged_in.http.get(f"/jobs/{hold.job_id}/report")
+        refused = foreign.http.get(f"/jobs/{hold.job_id}/report")
+
+    assert f'href="/jobs/{hold.job_id}/report"' in quality
+    assert "student beats its teacher" in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert refused.status_code == 404
 
 
 def test_another_form_and_another_s_job_are_refused(api: Api) -> None:
