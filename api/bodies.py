@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.core.errors import BodyTimeout, BodyTooLarge, InvalidJson, UnsupportedMediaType, ValidationFailed
 from api.deps import resources
+from cpd_engine.errors import FieldRefused
 
 # More digits than any number here has; far below 4,300, where int() itself refuses, and below 308, where float() overflows.
 MAX_DIGITS = 64
@@ -154,11 +155,15 @@ def validate(model: type[Model], parsed: dict[str, Any]) -> Model:
     try:
         return model.model_validate(parsed)
     except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        faults = error.errors(include_input=False, include_url=False)
     # A union reports once per member; the one that got furthest into the value is the one that was meant.
     fault = max((f for f in faults if f["loc"][:1] == faults[0]["loc"][:1]), key=lambda f: len(f["loc"]))
-    path = field_path(model, fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
+    path, message = field_path(model, fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    refused = fault.get("ctx", {}).get("error")
+    if isinstance(refused, FieldRefused):
+        # A rule over several fields is the whole object's to pydantic, and knows better itself.
+        path = f"{path}.{refused.field}" if path else refused.field
+        message = message.removeprefix(f"{refused.field}: ")
     raise ValidationFailed(f"{path}: {message}" if path else message, param=path or None)
 
 

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from cpd_engine.errors import FieldRefused
 from cpd_engine.presets import PRESETS
 
 Divergence = Literal["pmtd", "kld", "rkl", "jsd", "tvd", "skl", "srkl", "bdl", "abkd", "taid", "sft"]
@@ -101,6 +102,13 @@ def _matching(pattern: re.Pattern[str], what: str, value: str) -> str:
     return value
 
 
+def _field_matching(field: str, pattern: re.Pattern[str], what: str, value: str) -> None:
+    try:
+        _matching(pattern, what, value)
+    except ValueError as error:
+        raise FieldRefused(field, str(error)) from None
+
+
 class HubModel(Frozen):
     """A model on the operator's hub. `revision` should be a commit; a branch or tag is pinned on first use and warned of."""
 
@@ -142,7 +150,7 @@ class TinyModel(Frozen):
     @model_validator(mode="after")
     def _heads_divide(self) -> TinyModel:
         if self.hidden % self.heads:
-            raise ValueError("hidden must be a multiple of heads")
+            raise FieldRefused("heads", "hidden must be a multiple of it")
         return self
 
 
@@ -180,8 +188,8 @@ class TeacherOnce(Frozen):
     @model_validator(mode="after")
     def _top_k_is_kept(self) -> TeacherOnce:
         if self.top_k is not None and self.cache == "off":
-            raise ValueError(
-                "top_k tells what the cache keeps: take cache 'auto', 'memory' or 'disk', or leave top_k out"
+            raise FieldRefused(
+                "top_k", "it tells what the cache keeps: take cache 'auto', 'memory' or 'disk', or leave top_k out"
             )
         return self
 
@@ -260,11 +268,13 @@ class DatasetSpec(Frozen):
         if sum(sources) != 1:
             raise ValueError("name exactly one of train, hub and synthetic")
         if self.train is None and (self.validation is not None or self.test is not None):
-            raise ValueError("validation and test go with train")
+            field = "test" if self.validation is None else "validation"
+            raise FieldRefused(field, "validation and test go with train")
         if self.train is None and self.license is not None:
-            raise ValueError("license goes with train; a hub states that of its own data sets")
+            raise FieldRefused("license", "it goes with train; a hub states that of its own data sets")
         if self.hub is not None:
-            _matching(_HUB_ID, "a hub id such as org/name", self.hub)
+            _field_matching("hub", _HUB_ID, "a hub id such as org/name", self.hub)
+            _field_matching("revision", _REVISION, "a revision", self.revision)
         return self
 
 
@@ -315,10 +325,10 @@ class PolicySpec(Frozen):
     def _has_effect(self) -> PolicySpec:
         idle = PolicySpec.model_construct(kind="off")
         if self.kind == "off" and (named := [name for name, value in self if value != getattr(idle, name)]):
-            raise ValueError(f"{', '.join(named)} has no effect where kind is 'off'; take kind 'on' or leave it out")
+            raise FieldRefused(named[0], "it has no effect where kind is 'off'; take kind 'on' or leave it out")
         if self.kind == "on" and self.refresh == "epoch" and self.buffer is not None:
-            raise ValueError(
-                "buffer has no effect with refresh 'epoch', which keeps an epoch's answers; take refresh 'step'"
+            raise FieldRefused(
+                "buffer", "it has no effect with refresh 'epoch', which keeps an epoch's answers; take refresh 'step'"
             )
         return self
 
@@ -430,12 +440,12 @@ class SuiteSpec(Frozen):
         if (self.data is None) == (self.hub is None):
             raise ValueError("name exactly one of data and hub")
         if self.hub is not None:
-            _matching(_HUB_ID, "a hub id such as org/name", self.hub)
-            _matching(_REVISION, "a revision", self.revision)
+            _field_matching("hub", _HUB_ID, "a hub id such as org/name", self.hub)
+            _field_matching("revision", _REVISION, "a revision", self.revision)
         if self.subset is not None:
             if self.hub is None:
-                raise ValueError("subset goes with hub")
-            _matching(_LOCAL, "a folder of the repository", self.subset)
+                raise FieldRefused("subset", "it goes with hub")
+            _field_matching("subset", _LOCAL, "a folder of the repository", self.subset)
         return self
 
     @model_validator(mode="after")
@@ -443,16 +453,16 @@ class SuiteSpec(Frozen):
         if self.task not in TEXT_TASKS:
             for field in ("seeds", "settings"):
                 if getattr(self, field) is not None:
-                    raise ValueError(
-                        f"{field}: {self.task} is answered greedily under settings of its own; leave it out"
+                    raise FieldRefused(
+                        field, f"{self.task} is answered greedily under settings of its own; leave it out"
                     )
         if self.task not in MATHS_TASKS:
             for field in ("shots", "examples"):
                 if getattr(self, field) is not None:
-                    raise ValueError(f"{field}: {self.task} has no worked examples; leave it out")
+                    raise FieldRefused(field, f"{self.task} has no worked examples; leave it out")
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             twice = next(seed for seed in self.seeds if self.seeds.count(seed) > 1)
-            raise ValueError(f"seeds: {twice} is named twice, which would count its answers twice")
+            raise FieldRefused("seeds", f"{twice} is named twice, which would count its answers twice")
         return self
 
 
@@ -462,7 +472,7 @@ Suites = Annotated[tuple[SuiteSpec, ...], Field(strict=False, max_length=16)]
 def _named_apart(suites: tuple[SuiteSpec, ...]) -> None:
     titles = [suite.title for suite in suites]
     if twice := next((title for title in titles if titles.count(title) > 1), None):
-        raise ValueError(f"suites: two are called {twice!r}; give each a name of its own")
+        raise FieldRefused("suites", f"two are called {twice!r}; give each a name of its own")
 
 
 class JudgeSpec(Frozen):
@@ -478,7 +488,7 @@ class JudgeSpec(Frozen):
     def _each_once(self) -> JudgeSpec:
         for field, names in (("against", self.against), ("suites", self.suites or ())):
             if len(set(names)) < len(names):
-                raise ValueError(f"{field}: name each once; a second time would be paid for and tell nothing new")
+                raise FieldRefused(field, "name each once; a second time would be paid for and tell nothing new")
         return self
 
 
@@ -512,12 +522,14 @@ class EvaluationSpec(Frozen):
             return self
         texts = [suite.title for suite in self.suites if suite.task in TEXT_TASKS]
         if not texts:
-            raise ValueError("judge: answers to text suites are compared, and the run has none; add one to suites")
+            raise FieldRefused("judge", "answers to text suites are compared, and the run has none; add one to suites")
         if unknown := [title for title in self.judge.suites or () if title not in texts]:
-            raise ValueError(f"judge.suites: {unknown[0]!r} is no text suite of this run; it has {', '.join(texts)}")
+            raise FieldRefused(
+                "judge.suites", f"{unknown[0]!r} is no text suite of this run; it has {', '.join(texts)}"
+            )
         trained = ("teacher", "untouched", *self.baselines)
         if missing := [name for name in self.judge.against if name not in trained]:
-            raise ValueError(f"judge.against: {missing[0]!r} is not trained by this run; add it to baselines")
+            raise FieldRefused("judge.against", f"{missing[0]!r} is not trained by this run; add it to baselines")
         return self
 
     @property
@@ -622,7 +634,7 @@ class RunConfig(Frozen):
     def _layers_remain(self) -> RunConfig:
         match self.teacher, self.student:
             case TinyModel(layers=layers), StudentFromTeacher(drop_layers=dropped) if dropped >= layers:
-                raise ValueError("student.drop_layers must leave at least one of the teacher's layers")
+                raise FieldRefused("student.drop_layers", "at least one of the teacher's layers must be left")
         return self
 
     @model_validator(mode="after")
@@ -632,21 +644,19 @@ class RunConfig(Frozen):
         known = CONSTANTS.get(divergence, ())
         if unknown := [name for name in given if name not in known]:
             has = f"has {' and '.join(known)} only" if known else "has none"
-            raise ValueError(
-                f"constants: {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} not of {divergence!r}, which {has}"
-            )
+            raise FieldRefused(f"constants.{unknown[0]}", f"it is not of {divergence!r}, which {has}")
         if divergence in ("jsd", "skl", "srkl") and not 0.0 < given.get("beta", 0.5) < 1.0:
-            raise ValueError(f"constants.beta: {divergence} mixes with a weight between 0 and 1, both excluded")
+            raise FieldRefused("constants.beta", f"{divergence} mixes with a weight between 0 and 1, both excluded")
         if divergence == "bdl" and abs(given.get("lam", 0.9) - 0.5) < BDL_DEAD_ZONE:
-            raise ValueError("constants.lam: bdl is identically 0 at 0.5; the paper has 0.9")
+            raise FieldRefused("constants.lam", "bdl is identically 0 at 0.5; the paper has 0.9")
         return self
 
     @model_validator(mode="after")
     def _mixing_follows_growth(self) -> RunConfig:
         curriculum = self.curriculum or PRESETS[self.preset]["curriculum"]
         if curriculum == "dakd" and self.mixing is not None and self.mixing.kind == "calibrated":
-            raise ValueError(
-                "mixing 'calibrated' follows the difficulty of a subset that grows; that of 'dakd' shrinks"
+            raise FieldRefused(
+                "mixing.kind", "'calibrated' follows the difficulty of a subset that grows; that of 'dakd' shrinks"
             )
         return self
 
@@ -654,7 +664,7 @@ class RunConfig(Frozen):
     def _whole_logits_are_kept(self) -> RunConfig:
         divergence = self.divergence or PRESETS[self.preset]["divergence"]
         if divergence == "taid" and self.teacher.top_k is not None:
-            raise ValueError("teacher.top_k: taid mixes whole logits, of which the top k do not suffice")
+            raise FieldRefused("teacher.top_k", "taid mixes whole logits, of which the top k do not suffice")
         return self
 
     @model_validator(mode="after")
@@ -664,21 +674,23 @@ class RunConfig(Frozen):
         if policy is None or policy.kind == "off":
             return self
         if (self.divergence or PRESETS[self.preset]["divergence"]) == "sft":
-            raise ValueError(
-                "policy: the student's own text is learnt from by what the teacher says of it, and 'sft' asks none"
+            raise FieldRefused(
+                "policy", "the student's own text is learnt from by what the teacher says of it, and 'sft' asks none"
             )
         if self.teacher.top_k is not None:
-            raise ValueError(
-                "teacher.top_k: of text that the student has yet to write nothing can be kept; leave top_k out, or policy 'off'"
+            raise FieldRefused(
+                "teacher.top_k",
+                "of text that the student has yet to write nothing can be kept; leave top_k out, or policy 'off'",
             )
         resources, part = self.resources, math.ceil(policy.student_fraction * self.optimizer.batch_size)
         if policy.buffer is not None and policy.buffer < part:
-            raise ValueError(
-                f"policy.buffer: a step takes up to {part} of the student's answers; keep as many at least"
+            raise FieldRefused(
+                "policy.buffer", f"a step takes up to {part} of the student's answers; keep as many at least"
             )
         if policy.refresh == "step" and resources.sharding == "full" and resources.gpus * resources.nodes > 1:
-            raise ValueError(
-                "policy.refresh: 'step' would put a sharded student together every few steps; take 'epoch', or sharding 'none'"
+            raise FieldRefused(
+                "policy.refresh",
+                "'step' would put a sharded student together every few steps; take 'epoch', or sharding 'none'",
             )
         return self
 

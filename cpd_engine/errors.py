@@ -11,10 +11,22 @@ class EngineError(Exception):
     code: ClassVar[str] = "engine_error"
 
 
+class FieldRefused(ValueError):
+    """What a rule over several fields has against one of them; `field` is its path below the object that the rule belongs to."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
 class ConfigInvalid(EngineError):
-    """The run's settings cannot be carried out, whatever the data."""
+    """The run's settings cannot be carried out, whatever the data. `field`: the path of the one at fault, where there is one."""
 
     code = "validation_error"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RunDirectoryMismatch(EngineError):
@@ -60,9 +72,13 @@ class HubUnavailable(EngineError):
 
 
 class NothingToLearn(EngineError):
-    """No step of the plan has a gradient (METHOD: alpha = 0 and t = 1 throughout, or no supervised token)."""
+    """No step of the plan has a gradient (METHOD: alpha = 0 and t = 1 throughout, or no supervised token). `field`: the one to mend."""
 
     code = "no_gradient"
+
+    def __init__(self, message: str, *, field: str = "alpha") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NothingToCompare(EngineError):

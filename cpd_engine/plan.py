@@ -72,7 +72,8 @@ def schedule(config: RunConfig, progress: Sequence[float] | None = None) -> Sche
     if config.on_policy is not None and not any(distils):
         raise NothingToLearn(
             "policy: of its own text the student learns what the teacher says, and no epoch asks that: alpha is 1 or the distillation "
-            "term vanishes in each; lower alpha, change the mixing schedule, or take policy 'off'"
+            "term vanishes in each; lower alpha, change the mixing schedule, or take policy 'off'",
+            field="policy",
         )
     return Schedule(
         epochs=epochs,
@@ -134,7 +135,8 @@ def _require_rankable(config: RunConfig) -> None:
     if config.refresh_every is not None and config.difficulty not in RANKED_IN_TRAINING:
         raise ConfigInvalid(
             f"refresh_every: training sees the student's cross-entropy only, so difficulty must be one of "
-            f"{', '.join(sorted(RANKED_IN_TRAINING))} and not {config.difficulty!r}"
+            f"{', '.join(sorted(RANKED_IN_TRAINING))} and not {config.difficulty!r}",
+            field="refresh_every",
         )
 
 
@@ -206,7 +208,7 @@ def _within(
     try:
         return fitted(sizes, total)
     except ValueError as error:
-        raise ConfigInvalid(f"budget: {error}; raise the budget or lower epochs") from error
+        raise ConfigInvalid(f"budget: {error}; raise the budget or lower epochs", field="budget") from error
 
 
 def _tokens_per_visit(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from api.jobs.schemas import FailureView, Progress, Remark
 from api.jobs.states import JobState, Requested
 from cpd_engine.config import BudgetSpec, MetadataKey, MetadataValue, Name, RunConfig
+from cpd_engine.errors import FieldRefused
 from cpd_engine.events import Compared
 
 MAX_JOBS = 200
@@ -58,17 +59,17 @@ class ComparisonSpec(Asked):
     def _labels_and_seeds_differ(self) -> ComparisonSpec:
         labels = [member.label for member in self.members]
         if len(set(labels)) < len(labels):
-            raise ValueError("members: each label once")
+            raise FieldRefused("members", "each label once")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: each seed once")
+            raise FieldRefused("seeds", "each seed once")
         if self.baseline_label not in labels:
-            raise ValueError("baseline: it is none of the members' labels")
+            raise FieldRefused("baseline", "it is none of the members' labels")
         return self
 
     @model_validator(mode="after")
     def _jobs_are_not_too_many(self) -> ComparisonSpec:
         if (jobs := len(self.members) * len(self.seeds)) > MAX_JOBS:
-            raise ValueError(f"members × seeds are {jobs} jobs; at most {MAX_JOBS}")
+            raise FieldRefused("seeds", f"members × seeds are {jobs} jobs; at most {MAX_JOBS}")
         return self
 
 

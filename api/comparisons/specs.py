@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.bodies import validate
-from api.comparisons.schemas import ComparisonSpec, MemberSpec
+from api.comparisons.schemas import ComparisonSpec
 from api.core.errors import ValidationFailed
 from cpd_engine.config import BudgetSpec, RunConfig
 from cpd_engine.presets import PRESETS
@@ -61,8 +61,7 @@ def pointing(refused: ValidationFailed, spec: ComparisonSpec, position: int) -> 
     """The same refusal of a member's job, with the path in the comparison's spec of whoever set the field at fault."""
     place = f"members.{position}"
     if refused.param is not None:
-        said = _said_by(spec.members[position], refused.param)
-        place = f"{place}.set.{refused.param}" if said else f"base.{refused.param}"
+        place = _said_by(spec, position, refused.param) + refused.param
     label = spec.members[position].label
     return ValidationFailed(f"{place}: member {label}: {refused.message}", param=place)
 
@@ -94,5 +93,11 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return made
 
 
-def _said_by(member: MemberSpec, param: str) -> bool:
-    return param.split(".")[0] in member.set
+def _said_by(spec: ComparisonSpec, position: int, param: str) -> str:
+    """Below what the field was given: the comparison itself decides some, a member sets others, the base has the rest."""
+    field = param.split(".")[0]
+    if field in spec.members[position].set:
+        return f"members.{position}.set."
+    if field in DECIDED and (field in spec.model_fields_set or field not in spec.base.model_fields_set):
+        return ""
+    return "base."

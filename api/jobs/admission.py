@@ -89,10 +89,8 @@ def _estimate(session: Session, tenant_id: str, spec: RunConfig, settings: Setti
 
     try:
         made = _planned(resolved, samples, price)
-    except NothingToLearn as error:
-        raise ValidationFailed(str(error), param="alpha") from error
-    except ConfigInvalid as error:
-        raise ValidationFailed(str(error)) from error
+    except (ConfigInvalid, NothingToLearn) as error:
+        raise ValidationFailed(str(error), param=error.field) from error
     told = {"price": price_of(resolved.resources, settings), "warnings": [*made.warnings, *map(_remark, apart)]}
     return made.model_copy(update=told)
 

@@ -94,8 +94,8 @@ def test_an_error_never_repeats_the_value_it_was_given() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"divergence": "kld", "constants": {"beta": 0.1}}, "beta is not of 'kld', which has none"),
-        ({"preset": "srkl", "constants": {"lam": 0.9}}, "lam is not of 'srkl', which has beta only"),
+        ({"divergence": "kld", "constants": {"beta": 0.1}}, "constants.beta: it is not of 'kld', which has none"),
+        ({"preset": "srkl", "constants": {"lam": 0.9}}, "constants.lam: it is not of 'srkl', which has beta only"),
         ({"divergence": "skl", "constants": {"beta": 1.0}}, "skl mixes with a weight between 0 and 1"),
         ({"divergence": "bdl", "constants": {"lam": 0.5}}, "identically 0 at 0.5"),
         ({"preset": "taid", "teacher": LEAST["teacher"] | {"top_k": 8}}, "taid mixes whole logits"),
@@ -163,8 +163,8 @@ def test_the_on_policy_presets_have_the_student_answer_half_without_cross_entrop
     ("change", "said"),
     [
         ({"policy": {}}, "policy.kind"),
-        ({"policy": {"kind": "off", "top_p": 0.9}}, "top_p has no effect where kind is 'off'"),
-        ({"policy": ON | {"buffer": 64}}, "buffer has no effect with refresh 'epoch'"),
+        ({"policy": {"kind": "off", "top_p": 0.9}}, "top_p: it has no effect where kind is 'off'"),
+        ({"policy": ON | {"buffer": 64}}, "buffer: it has no effect with refresh 'epoch'"),
         ({"policy": ON | {"student_fraction": 0.0}}, "policy.student_fraction"),
         ({"policy": ON | {"student_fraction": 1.5}}, "policy.student_fraction"),
         ({"policy": ON | {"refresh": "never"}}, "policy.refresh"),

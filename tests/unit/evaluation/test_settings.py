@@ -94,7 +94,7 @@ def test_the_hash_tells_all_that_decides_and_not_the_batch_size() -> None:
         ({"task": "dolly", "seeds": []}, "at least 1 item"),
         ({"task": "dolly", "data": None}, "exactly one of data and hub"),
         ({"task": "dolly", "hub": "a/b"}, "exactly one of data and hub"),
-        ({"task": "dolly", "subset": "main"}, "subset goes with hub"),
+        ({"task": "dolly", "subset": "main"}, "subset: it goes with hub"),
         ({"task": "dolly", "data": None, "hub": "a/b", "subset": "../x"}, "not a folder of the repository"),
         ({"task": "dolly", "data": None, "hub": "../b"}, "not a hub id"),
         ({"task": "dolly", "name": "Dolly Eval"}, "match pattern"),
