@@ -10,12 +10,14 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import compile_path
 
 from api.core.errors import (
     BodyTooLarge,
@@ -117,7 +119,20 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
 
 async def _on_known(request: Request, exc: Exception) -> Response:
     headers = exc.headers if isinstance(exc, HTTPException) else None
-    return answer(request, fault(exc), headers)
+    error = fault(exc)
+    if isinstance(error, MethodNotAllowed):
+        headers = {"allow": _allowed(request)}
+    return answer(request, error, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route at this address; the router itself tells those of the first alone."""
+    path = request.scope["path"]
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if compile_path(route.path or "")[0].match(path):
+            found |= set(route.methods or ())
+    return ", ".join(sorted(found))
 
 
 async def on_unexpected(request: Request, exc: Exception) -> Response:
