@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.core.errors import RangeNotSatisfiable
 from api.problems import answer
@@ -59,7 +60,23 @@ def _stream(
 ) -> Response:
     headers["content-length"] = str(stop - start)
     body = iter(()) if request.method == "HEAD" else content.read(start, stop)
-    return StreamingResponse(body, status, headers, media_type=content.media_type)
+    return Download(body, status, headers, media_type=content.media_type)
+
+
+class Download(StreamingResponse):
+    """Lets go of what it reads with its last byte or when the client goes away, not when garbage happens to be collected."""
+
+    def __init__(self, chunks: Iterator[bytes], status_code: int, headers: dict[str, str], *, media_type: str) -> None:
+        super().__init__(chunks, status_code, headers, media_type=media_type)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send, then close."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self._chunks, Generator):
+                self._chunks.close()
 
 
 def _matches(header: str | None, etag: str) -> bool:

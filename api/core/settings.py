@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     upkeep_s: Seconds = 60.0
     """How often the api removes what is past its time."""
     body_max_bytes: Bytes = 2**20
+    head_timeout_s: Seconds = 30.0
+    """From the start of a connection, or the first byte of its next request, to the end of the request's head."""
     body_timeout_s: Seconds = 30.0
     json_max_depth: Annotated[int, Field(ge=1, le=128)] = 16
     upload_max_bytes: Bytes = 10 * 2**30
