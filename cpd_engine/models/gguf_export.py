@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from cpd_engine.errors import ConfigInvalid, UnsupportedModel
-from cpd_engine.models.files import check_directory
+from cpd_engine.models.files import check_directory, load_config
 from cpd_engine.models.gguf_tokens import Tokens, tokens_of
 from cpd_engine.models.load import load_tokenizer
 
@@ -50,7 +50,7 @@ def export(folder: Path, out: Path, *, precision: Precision) -> None:
     if out.exists():
         raise ConfigInvalid(f"{out} exists; name a file that does not")
     check_directory(folder)
-    config, tokenizer = AutoConfig.from_pretrained(folder, local_files_only=True), load_tokenizer(folder)
+    config, tokenizer = load_config(folder), load_tokenizer(folder)
     _check(folder.name, config)
     weights = list(_weights(gguf, folder, config, precision))
     draft = out.with_name(f".{out.name}.draft")

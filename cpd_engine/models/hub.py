@@ -87,7 +87,9 @@ def fetch(
     what = f"{repo}@{revision}"
     info = _patiently(lambda: api.repo_info(repo, repo_type=kind, revision=revision, timeout=10.0), what, sleep)
     names = [sibling.rfilename for sibling in getattr(info, "siblings", None) or ()]
-    wanted = [name for name in names if any(fnmatch(name, pattern) for pattern in (*patterns, CARD))]
+    # Stars match slashes too, and what a hub calls a file becomes a path here.
+    matching = [name for name in names if any(fnmatch(name, pattern) for pattern in (*patterns, CARD))]
+    wanted = [name for name in matching if _is_plain(name)]
     if kind == "model" and not any(name.endswith(".safetensors") for name in wanted):
         raise UnsafeModelFormat(
             f"{what}: no model.safetensors; pickled weights are never loaded. Convert it to safetensors."
@@ -97,6 +99,10 @@ def fetch(
     commit = info.sha
     path = _patiently(lambda: _download(repo, commit, kind, wanted, inputs), what, sleep)
     return Snapshot(path=path, commit=commit, pinned=pinned)
+
+
+def _is_plain(name: str) -> bool:
+    return "\\" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _download(repo: str, commit: str, kind: Kind, wanted: Sequence[str], inputs: Inputs) -> Path:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -18,6 +17,7 @@ from cpd_engine.models.decoder import Decoder as Decoder
 from cpd_engine.models.decoder import vocabulary_size, wrap
 from cpd_engine.models.files import check_directory, check_inside
 from cpd_engine.models.hub import MODEL_FILES, fetch
+from cpd_engine.models.sizes import check_sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def load(path: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") 
 
     Raises as `check_directory`, UnsafeModelFormat where weights are missing (they would be random), UnsupportedModel as `wrap`.
     """
-    check_directory(path)
+    check_sizes(path, check_directory(path))
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -63,7 +63,9 @@ def load(path: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") 
             local_files_only=True,
             output_loading_info=True,
         )
-    except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever transformers comes upon in a stranger's files
         raise UnsupportedModel(f"{path.name}: transformers cannot load it ({error})") from error
     model, info = loaded
     if info["missing_keys"]:
@@ -76,7 +78,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model directory. UnsupportedModel where transformers cannot load it."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except (ValueError, OSError, KeyError, ImportError) as error:
+    except Exception as error:  # as above; the tokenizers' own error is a bare Exception
         raise UnsupportedModel(f"{path.name}: transformers cannot load its tokenizer ({error})") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from cpd_engine import checkpoint
 from cpd_engine.assessment import Exercise
@@ -24,6 +24,7 @@ from cpd_engine.data.source import split_rows
 from cpd_engine.data.store import Samples, Subset
 from cpd_engine.errors import DatasetInvalid
 from cpd_engine.events import DataReady, Warned
+from cpd_engine.models.files import load_config
 from cpd_engine.models.licences import stated_licence
 from cpd_engine.models.load import check_vocabularies, load_tokenizer, resolve
 from cpd_engine.models.tiny import build_tiny
@@ -213,7 +214,7 @@ def _report(run: Run, data: Mapping[str, Any], encoded: Mapping[SplitName, Store
 
 def _max_length(run: Run, models: Sequence[Path]) -> int:
     """The length asked for, or the positions that the models have, where that is less."""
-    bounds = [getattr(AutoConfig.from_pretrained(path), "max_position_embeddings", None) for path in models]
+    bounds = [getattr(load_config(path), "max_position_embeddings", None) for path in models]
     length = min([run.config.max_length, *(int(bound) for bound in bounds if bound)])
     if length < run.config.max_length:
         told = f"max_length: {run.config.max_length} is more than the models have positions; {length} is used"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 from cpd_engine import checkpoint, difficulty, plan, savings
 from cpd_engine.data.encode import Sample
@@ -16,6 +15,7 @@ from cpd_engine.data.store import lengths
 from cpd_engine.errors import CheckpointCorrupt
 from cpd_engine.events import Phase, Planned, TeacherStatesPlanned
 from cpd_engine.models.decoder import Decoder, vocabulary_size
+from cpd_engine.models.files import load_config
 from cpd_engine.models.load import load
 from cpd_engine.projection import head_of
 from cpd_engine.scoring import CrossEntropies, cross_entropies
@@ -225,7 +225,7 @@ class Teaching:
 
 def _width(path: Path) -> int:
     """D of the states that the head takes, as the config tells it; OPT's smaller models project them first."""
-    config = AutoConfig.from_pretrained(path)
+    config = load_config(path)
     return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
 

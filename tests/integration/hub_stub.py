@@ -17,10 +17,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class HubStub:
-    """`repos`: "models/org/name" or "datasets/org/name" → folder. The next `failures` requests are answered with 503."""
+    """`repos`: "models/org/name" or "datasets/org/name" → folder. The next `failures` requests are answered with 503.
+
+    `announced`: files that every listing names beside those of the folder.
+    """
 
     repos: Mapping[str, Path]
     failures: int = 0
+    announced: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     endpoint: str = ""
 
@@ -50,7 +54,7 @@ class HubStub:
         files = sorted(path for path in root.rglob("*") if path.is_file())
         names = [path.relative_to(root).as_posix() for path in files]
         if what == "revision":
-            siblings = [{"rfilename": name} for name in names]
+            siblings = [{"rfilename": name} for name in [*names, *self.announced]]
             return 200, {}, json.dumps({"id": "/".join(parts[1:3]), "sha": COMMIT, "siblings": siblings}).encode()
         tree = [
             {"type": "file", "path": name, "size": path.stat().st_size, "oid": hashlib.sha1(name.encode()).hexdigest()}

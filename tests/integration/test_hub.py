@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (tiny / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     (tiny / "pytorch_model.bin").write_bytes(b"pickle")
     (tiny / "modeling_evil.py").write_text("raise SystemExit")
+    coded = root / "coded"
+    shutil.copytree(tiny, coded)
+    config = json.loads((coded / "config.json").read_text())
+    auto_map = {"AutoConfig": "modeling_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"}
+    (coded / "config.json").write_text(json.dumps(config | {"auto_map": auto_map}))
+    (coded / "modeling_evil.py").write_text(f"import pathlib\npathlib.Path({str(root / 'canary')!r}).touch()\n")
     pickled.mkdir()
     (pickled / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (pickled / "pytorch_model.bin").write_bytes(b"pickle")
@@ -44,6 +51,7 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "models/org/tiny": tiny,
         "models/org/pickled": pickled,
+        "models/org/coded": coded,
         "datasets/org/rows": data,
         "datasets/org/sums": sums,
     }
@@ -94,6 +102,23 @@ def test_a_repository_with_pickles_only_is_refused_before_any_download(hub: HubS
     with pytest.raises(UnsafeModelFormat, match=r"org/pickled@main: no model\.safetensors"):
         resolve(HubModel(hub="org/pickled"), inputs=inputs)
     assert not any("resolve" in request for request in hub.requests)
+
+
+def test_a_repository_that_names_code_of_its_own_is_refused_and_the_code_not_even_fetched(
+    hub: HubStub, inputs: Inputs, repos: dict[str, Path]
+) -> None:
+    with pytest.raises(UnsafeModelFormat, match="auto_map"):
+        resolve(HubModel(hub="org/coded"), inputs=inputs)
+    assert not any(".py" in request for request in hub.requests)
+    assert not (repos["models/org/coded"].parent / "canary").exists()
+
+
+def test_a_file_whose_name_climbs_is_not_fetched(hub: HubStub, inputs: Inputs, tmp_path: Path) -> None:
+    hub.announced += ["../../evil.jsonl", "/evil.jsonl", "a/../../evil.jsonl", "a//evil.jsonl", "..\\evil.jsonl"]
+    snapshot = fetch("org/rows", "main", kind="dataset", patterns=DATA_FILES, inputs=inputs)
+    assert {file.suffix for file in snapshot.path.iterdir()} == {".jsonl"}
+    assert not any("evil" in request for request in hub.requests)
+    assert list(tmp_path.rglob("*evil*")) == []
 
 
 @pytest.mark.parametrize("ref", [HubModel(hub="org/absent"), HubModel(hub="org/tiny", revision="absent")])

@@ -103,7 +103,7 @@ REFUSED: list[tuple[str, Callable[[Path], None], type[EngineError], str]] = [
     ),
     ("not JSON", lambda path: _write(path / "config.json", "{"), UnsupportedModel, "not a JSON object"),
     ("not a model", lambda path: (path / "config.json").unlink(), ModelNotFound, r"no config\.json"),
-    ("torn", lambda path: _write(path / "model.safetensors", "torn"), UnsupportedModel, "cannot load it"),
+    ("torn", lambda path: _write(path / "model.safetensors", "torn"), UnsupportedModel, "is no safetensors file"),
 ]
 
 
