@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from cpd_engine.data.records import Row
-from cpd_engine.errors import ConfigInvalid, UnsupportedModel
+from cpd_engine.data.templates import rendered
+from cpd_engine.errors import UnsupportedModel
 
 Template = Literal["paper", "chat"]
 Overlong = Literal["drop", "truncate_response"]
@@ -81,7 +81,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, row: Row, template: Templa
         return PAPER_TEMPLATE.format(instruction=row.instruction, input=row.input)
     text = f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
     turns = [{"role": turn.role, "content": turn.content} for turn in row.turns] or [{"role": "user", "content": text}]
-    return _chat(tokenizer, turns, add_generation_prompt=True)
+    return rendered(tokenizer, turns, add_generation_prompt=True)
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], template: Template) -> list[Ids]:
@@ -104,7 +104,7 @@ def end_id(tokenizer: PreTrainedTokenizerBase, template: Template) -> int:
     """
     if template == "chat":
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-        closing = _chat(tokenizer, turns, add_generation_prompt=False).rpartition(_MARK)[2]
+        closing = rendered(tokenizer, turns, add_generation_prompt=False).rpartition(_MARK)[2]
         special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         after = next(iter(_tokenise(tokenizer, [closing], split_special=False)))
         if (found := next((token for token in after if token in special), None)) is not None:
@@ -150,16 +150,6 @@ def encode(
         ids = np.concatenate([prompt, _array([*response[:room], end])])
         samples.append(Sample(id=row.id, row=number, input_ids=ids, prompt_length=len(prompt)))
     return Encoded(samples=tuple(samples), dropped=dict(sorted(dropped.items())), truncated=truncated)
-
-
-def _chat(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except (ValueError, TemplateError) as error:
-        raise ConfigInvalid(
-            f"template: chat does not work with this tokenizer ({error}); use template: paper"
-        ) from error
-    return str(text)
 
 
 def _array(ids: Sequence[int]) -> Ids:
