@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -41,6 +43,20 @@ def test_a_key_has_its_burst_then_waits_for_its_rate() -> None:
     assert burst == [0] * 10 + [1]
     assert other == 0
     assert [rates.wait_s("a"), rates.wait_s("a")] == [0, 1]
+
+
+def test_fifty_requests_at_once_get_the_burst_and_no_more() -> None:
+    limiter, start = RateLimiter(60, clock=lambda: 0.0), threading.Barrier(50)
+
+    def ask(_: int) -> int:
+        start.wait()
+        return limiter.wait_s("key")
+
+    with ThreadPoolExecutor(50) as pool:
+        waits = list(pool.map(ask, range(50)))
+
+    assert (waits.count(0), waits.count(1)) == (10, 40)
+    assert limiter.wait_s("another") == 0
 
 
 def test_buckets_that_say_nothing_are_forgotten() -> None:

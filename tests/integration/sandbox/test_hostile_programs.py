@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -215,6 +216,42 @@ def f():
 """
 
     assert passes(sandbox, program, "assert f() is None") in ("answer too large", "crashed", "timeout")
+
+
+def test_ten_gigabytes_of_output_are_kept_by_nobody(sandbox: Sandbox) -> None:
+    program = """
+import os
+def f():
+    piece = bytes(2**20)
+    for fd in (1, 2):
+        for _ in range(5 * 1024):
+            os.write(fd, piece)
+    return 1
+"""
+    here, free = psutil.Process(), shutil.disk_usage(tempfile.gettempdir()).free
+    before = here.memory_info().rss
+
+    assert passes(sandbox, program, "assert f() == 1") in ("passed", "timeout")
+    assert here.memory_info().rss - before < 2**28
+    assert free - shutil.disk_usage(tempfile.gettempdir()).free < 5 * 2**30
+
+
+def test_no_process_of_this_machine_is_seen(sandbox: Sandbox) -> None:
+    program = """
+import os
+def f(others):
+    seen = []
+    for pid in others:
+        for place in (f"/proc/{pid}", f"/proc/{pid}/cmdline", f"/proc/{pid}/root/etc/passwd", f"/proc/{pid}/environ"):
+            try:
+                seen.append(os.listdir(place) if os.path.isdir(place) else open(place).read())
+            except OSError:
+                pass
+    return seen
+"""
+    others = [os.getpid(), os.getppid(), 1, *psutil.pids()[:50]]
+
+    assert passes(sandbox, program, f"assert f({others!r}) == []") == "passed"
 
 
 @pytest.mark.parametrize("target", ["1", "os.getppid()", "-1", "0", "os.getpid()"])
