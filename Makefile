@@ -142,3 +142,17 @@ CHAOS_ENGINE ?= real
 chaos: setup
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_S) --backend $(CHAOS_BACKEND) --engine $(CHAOS_ENGINE) \
 	  $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+
+# Every pinned package against the advisories that are known of it. Needs PyPI's JSON interface, and fails where that is not reached,
+# so it is no part of CI; that the environment does not contradict itself it tells without.
+AUDIT := build/audit
+.PHONY: audit
+audit: setup $(AUDIT)/.installed
+	$(BIN)/python -m pip check
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
+
+$(AUDIT)/.installed:
+	rm -rf $(AUDIT)
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1
+	touch $@
