@@ -127,7 +127,7 @@ $(HARNESS)/.installed: constraints.txt | setup
 	$(HARNESS)/bin/python -m pip install --quiet --constraint constraints.txt lm_eval==0.4.13
 	touch $@
 
-# Taking out what keeps the promises, one part after another, must each turn a named test red: on a copy of the tree, some eight minutes.
+# Taking out what keeps the promises, one part after another, must each turn a named test red, on a copy of the tree. Minutes.
 # MUTANTS="fence rename" for some of them.
 .PHONY: mutants
 mutants: setup

@@ -66,7 +66,9 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         stem = folder / f"{self.backend}-{self.engine}-{self.seed}"
         stem.with_suffix(".txt").write_text(self.text() + "\n", "utf-8")
-        stem.with_suffix(".json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", "utf-8")
+        stem.with_suffix(".json").write_text(
+            json.dumps({"kills": self.kills} | asdict(self), indent=1, default=str) + "\n", "utf-8"
+        )
         with stem.with_suffix(".csv").open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["at", "fault", "target", "lasted_s", "recovered_s"])

@@ -12,10 +12,7 @@ import torch
 from cpd_engine import checkpoint
 from cpd_engine.config import RunConfig
 from cpd_engine.events import Warned
-from tests.learning.conftest import one_thread
 from tests.learning.golden.making import BROKEN_AT, HERE, KEPT, adapter, carried_on, losses
-
-__all__ = ["one_thread"]
 
 VERSIONS = sorted(path.name.removesuffix(".tar.gz") for path in HERE.glob("*.tar.gz"))
 
