@@ -43,7 +43,9 @@ def test_a_job_that_loses_every_worker_fails(fleet: Fleet) -> None:
 def test_a_worker_that_wakes_too_late_writes_nothing_more_and_kills_its_engine(fleet: Fleet) -> None:
     job_id = fleet.submit(steps="250", step_s="0.03", every="5")
     fleet.start()
-    fleet.wait_sealed(job_id, "step-000010")
+    # Whichever: on a busy machine the engine has replaced one before its worker could store it.
+    stored = lambda: [row for row in fleet.artifacts(job_id) if row.role == "training"]  # noqa: E731 - a condition
+    eventually(stored, within_s=60, what="a stored state")
     engine = engine_of(fleet.workers[0])
     fleet.workers[0].send_signal(signal.SIGSTOP)
     fleet.start()
