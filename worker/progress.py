@@ -16,7 +16,12 @@ def points(event: Event) -> list[Point]:
     match event:
         case Measured(trained=trained, step=step, values=values):
             tokens = int(values["tokens"]) if "tokens" in values else None
-            named = values | {"tokens_per_s": event.tokens_per_s, "step_s": event.step_s}
+            of_process = {
+                "tokens_per_s": event.tokens_per_s,
+                "step_s": event.step_s,
+                "memory_bytes": float(event.memory_bytes),
+            }
+            named = values | of_process
             return [
                 Point(name=f"{trained}/{key}", step=step, value=value, tokens=tokens) for key, value in named.items()
             ]

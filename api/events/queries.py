@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Select, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from api.core.db import upsert
@@ -122,6 +122,11 @@ def newest(job_id: str, before: int | None, limit: int) -> Select[JobEvent]:
     return statement if before is None else statement.where(JobEvent.seq < before)
 
 
+def newest_of(job_id: str, kinds: Sequence[str], before: int | None, limit: int) -> Select[JobEvent]:
+    """As `newest`, of these kinds alone."""
+    return newest(job_id, before, limit).where(JobEvent.kind.in_(kinds))
+
+
 def of_kinds(job_ids: Sequence[str], *kinds: str) -> Select[JobEvent]:
     """The events of these kinds, by job in order."""
     return (
@@ -143,6 +148,21 @@ def series(job_id: str, name: str | None) -> Select[str, int, float, datetime]:
     if name is not None:
         points = points.where(JobMetric.name == name)
     return points.order_by(JobMetric.name, JobMetric.step)
+
+
+def last_steps(job_ids: Sequence[str], name: str) -> Select[str, int | None]:
+    """(job, the last step of its series `name`), each by one look into the index."""
+    last = select(func.max(JobMetric.step)).where(JobMetric.job_id == Job.id, JobMetric.name == name)
+    return select(Job.id, last.correlate(Job).scalar_subquery()).where(Job.id.in_(job_ids))
+
+
+def values_at(name: str, places: Sequence[tuple[str, int]]) -> Select[str, float]:
+    """(job, value) of the series `name` at (job, step), by job in order of steps."""
+    return (
+        select(JobMetric.job_id, JobMetric.value)
+        .where(JobMetric.name == name, tuple_(JobMetric.job_id, JobMetric.step).in_(places))
+        .order_by(JobMetric.job_id, JobMetric.step)
+    )
 
 
 def sums(job_ids: Sequence[str], names: Sequence[str]) -> Select[str, str, float, int]:

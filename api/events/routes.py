@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, cast
@@ -22,7 +22,6 @@ from api.events.schemas import Evaluation, EventPage, EventView, Seq, SeriesList
 from api.events.series import LEAST_POINTS
 from api.events.stream import OUTAGES
 from api.jobs.service import last_seq
-from api.keys.schemas import Identity
 from api.keys.service import still_usable
 from api.problems import declared
 from cpd_engine.events import ProfileReady
@@ -61,7 +60,7 @@ def list_events(
         if "text/event-stream" in request.headers.get("accept", ""):
             newest = last_seq(session, who.tenant_id, job_id)
             start = after if last_event_id is None else last_event_id
-            return EventStream(_messages(known, who, job_id, start, newest), headers=_STREAM_HEADERS)
+            return event_stream(known, job_id, start, newest, partial(_still_usable, known, who.prefix))
         events, more = service.page(session, who.tenant_id, job_id, after=after, limit=limit)
         body = {
             "object": "list",
@@ -86,10 +85,19 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def _messages(known: Resources, who: Identity, job_id: str, after: int, newest: int) -> AsyncIterator[bytes]:
+def event_stream(
+    known: Resources, job_id: str, after: int, newest: int, still_allowed: Callable[[], bool]
+) -> EventStream:
+    """Every event after `after` of a job whose newest is `newest`, until its last or until `still_allowed`, asked in a thread, says no."""
+    return EventStream(_messages(known, job_id, after, newest, still_allowed), headers=_STREAM_HEADERS)
+
+
+async def _messages(
+    known: Resources, job_id: str, after: int, newest: int, still_allowed: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     # Something goes out at once, so that a client knows it is connected before the first event.
     yield KEEPALIVE_COMMENT
-    allowed = partial(_still_allowed, known, who.prefix)
+    allowed = partial(_still_allowed, still_allowed)
     async with aclosing(known.feeds.follow(job_id, after=after, last_seq=newest, still_allowed=allowed)) as events:
         async for event in events:
             yield KEEPALIVE_COMMENT if event is None else _message(event)
@@ -99,11 +107,12 @@ def _message(event: EventView) -> bytes:
     return format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.seq))
 
 
-async def _still_allowed(known: Resources, prefix: str) -> bool:
-    def ask() -> bool:
-        with known.reading() as session:
-            return still_usable(session, prefix)
+def _still_usable(known: Resources, prefix: str) -> bool:
+    with known.reading() as session:
+        return still_usable(session, prefix)
 
+
+async def _still_allowed(ask: Callable[[], bool]) -> bool:
     try:
         return await anyio.to_thread.run_sync(ask)
     except OUTAGES:

@@ -21,8 +21,9 @@ from api.events.stream import Load, Page
 from api.events.tables import JobEvent
 from api.jobs.service import last_seq
 from api.jobs.states import TERMINAL
-from cpd_engine.events import Evaluated, ProfileReady, Reported, SuiteScored
+from cpd_engine.events import EpochStarted, Evaluated, ProfileReady, Reported, SuiteScored
 
+_EPOCH_STARTED: TypeAdapter[EpochStarted] = TypeAdapter(EpochStarted)
 _EVALUATED: TypeAdapter[Evaluated] = TypeAdapter(Evaluated)
 _PROFILE: TypeAdapter[ProfileReady] = TypeAdapter(ProfileReady)
 _REPORTED: TypeAdapter[Reported] = TypeAdapter(Reported)
@@ -60,14 +61,14 @@ def _load(make: sessionmaker[Session], job_id: str, after: int, limit: int) -> P
         return Page(events=views(rows), last_seq=row.last_seq, over=row.state in TERMINAL)
 
 
-def series(session: Session, tenant_id: str, job_id: str, *, name: str | None, points: int) -> SeriesList:
-    """One series or all of them, each thinned to `points`. Raises NotFound."""
+def series(session: Session, tenant_id: str, job_id: str, *, name: str | None, points: int | None) -> SeriesList:
+    """One series or all of them, each thinned to `points` (None: every one). Raises NotFound."""
     last_seq(session, tenant_id, job_id)
     rows = session.execute(queries.series(job_id, name))
     found = []
     for series_name, group in groupby(rows, key=itemgetter(0)):
         every = [Point(step, value, at) for _, step, value, at in group]
-        shown = [PointView(step=p.step, value=p.value, at=p.at) for p in thinned(every, points)]
+        shown = [PointView(step=p.step, value=p.value, at=p.at) for p in (thinned(every, points) if points else every)]
         found.append(SeriesView(name=series_name, last_step=every[-1].step, points=shown))
     return SeriesList(data=found)
 
@@ -102,6 +103,13 @@ def parameters(session: Session, tenant_id: str, job_ids: Sequence[str]) -> dict
     """How large the exported student of each job is, of those of the tenant that have one."""
     told = session.scalars(queries.of_tenant(tenant_id, job_ids, "exported"))
     return {event.job_id: int(event.data["parameters"]) for event in told}
+
+
+def epochs(session: Session, tenant_id: str, job_id: str) -> list[EpochStarted]:
+    """The student's epochs that have begun, in order; of one that an attempt began again the latest. Raises NotFound."""
+    begun = (_EPOCH_STARTED.validate_python(data) for data in _data(session, tenant_id, job_id, "epoch_started"))
+    latest = {epoch.epoch: epoch for epoch in begun if epoch.trained == "student"}
+    return [latest[number] for number in sorted(latest)]
 
 
 def _data(session: Session, tenant_id: str, job_id: str, kind: str) -> list[dict[str, Any]]:

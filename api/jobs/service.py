@@ -94,15 +94,21 @@ def page(
     cursor: str | None,
     kind: JobKind | None = None,
     metadata: Mapping[str, str] | None = None,
+    name: str | None = None,
+    preset: str | None = None,
 ) -> JobPage:
-    """A page of the tenant's jobs, newest first; of one state or kind, or with these values in their metadata."""
+    """A page of the tenant's jobs, newest first: of a state, kind or preset, with these values in their metadata, `name` in their name."""
     statement = queries.jobs(tenant_id)
     if state is not None:
         statement = statement.where(Job.state == state)
     if kind is not None:
         statement = statement.where(Job.kind == kind)
-    for name, value in (metadata or {}).items():
-        statement = statement.where(Job.spec["metadata"][name].as_string() == value)
+    for key, value in (metadata or {}).items():
+        statement = statement.where(Job.spec["metadata"][key].as_string() == value)
+    if name is not None:
+        statement = statement.where(Job.name.icontains(name, autoescape=True))
+    if preset is not None:
+        statement = statement.where(Job.resolved["preset"].as_string() == preset)
     if cursor is not None:
         statement = statement.where(older(Job.created_at, Job.id, cursor))
     rows, more = cut(session.execute(statement.limit(limit + 1)).all(), limit)

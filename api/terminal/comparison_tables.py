@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from api.quantities import count, duration, moment, number, p_value
+from api.remarks import METRICS
 from api.remote.comparisons import Comparison, ComparisonLine, Run
-from api.terminal.tables import METRICS, NAMES, STATE_STYLES, whole
+from api.terminal.tables import NAMES, STATE_STYLES, whole
 from cpd_engine.events import Compared, ComparedMember, ComparedSuite, MemberScore, SuiteMember
 
 _HOW = (

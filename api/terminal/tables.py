@@ -9,12 +9,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from api.quantities import count, duration, moment, number, p_value, size
-from api.remarks import SUBJECTS
+from api.remarks import METRICS, SUBJECTS
 from api.remote.answers import BadRow, Checkpoint, Dataset, Job
 from api.remote.scores import Flips, Sample
 from cpd_engine.events import Comparison, JudgeReport, Reported, SuiteReport, SuiteScore
 
-METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
 # What metrics are called for people.
 NAMES = {
     "exact_match": "exact match",

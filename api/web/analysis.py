@@ -19,6 +19,7 @@ from api.reports.service import Form, ReportFormat
 from api.web import drawing
 from api.web.drawing import JobFigure
 from api.web.figure_answers import answer
+from api.web.live_figures import Across
 from api.web.pages import PageRoute, page
 from api.web.quality_figures import flips
 from api.web.visits import Visitor
@@ -104,9 +105,20 @@ def _answers(
 
 @router.get("/jobs/{job_id}/figures/{name}")
 def show_job_figure(
-    request: Request, visit: Visitor, known: Known, job_id: JobId, name: JobFigure, form: As = None
+    request: Request,
+    visit: Visitor,
+    known: Known,
+    job_id: JobId,
+    name: JobFigure,
+    form: As = None,
+    across: Annotated[Across, Query(alias="x")] = Across.STEP,
 ) -> Response:
-    """A figure for the script that draws it, or its numbers."""
+    """A figure for the script that draws it, or its numbers. No content before there is any: a page may ask early."""
     with known.reading() as session:
-        made = drawing.of_job(session, visit.identity.tenant_id, job_id, name)
+        try:
+            made = drawing.of_job(session, visit.identity.tenant_id, job_id, name, across)
+        except ArtifactNotReady:
+            if form is None:
+                return Response(status_code=204)
+            raise
     return answer(request, visit, made, form=form, back=f"/jobs/{job_id}")

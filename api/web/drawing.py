@@ -13,12 +13,14 @@ from api.comparisons.schemas import ComparisonView
 from api.core.errors import ArtifactNotReady
 from api.core.settings import Settings
 from api.events import service as events
+from api.events.schemas import PointView
 from api.jobs import service as jobs
 from api.jobs.costs import price_of
 from api.jobs.schemas import HOUR_S, Price
-from api.web import comparison_figures, difficulty_figures, quality_figures
+from api.web import comparison_figures, difficulty_figures, live_figures, quality_figures
 from api.web.comparison_figures import Spent
 from api.web.figures import FigureView, view
+from api.web.live_figures import Across, Run
 from cpd_engine.config import ResourceSpec
 from cpd_engine.events import Compared, ProfileReady, Reported
 
@@ -26,6 +28,9 @@ from cpd_engine.events import Compared, ProfileReady, Reported
 class JobFigure(StrEnum):
     """What there is to see of a job."""
 
+    LOSS = "loss"
+    COURSE = "course"
+    SPEED = "speed"
     PROFILE = "profile"
     HISTOGRAM = "histogram"
     SCHEDULE = "schedule"
@@ -51,14 +56,54 @@ _OF_REPORT: dict[JobFigure, Callable[[Reported], go.Figure]] = {
 }
 
 
-def of_job(session: Session, tenant_id: str, job_id: str, name: JobFigure) -> FigureView:
-    """Raises NotFound, and ArtifactNotReady before there is anything to draw."""
+_OF_RUN: dict[JobFigure, Callable[[Run], go.Figure]] = {
+    JobFigure.LOSS: live_figures.loss,
+    JobFigure.COURSE: live_figures.course,
+    JobFigure.SPEED: live_figures.speed,
+}
+_SERIES: dict[JobFigure, tuple[str, ...]] = {
+    JobFigure.LOSS: (*live_figures.LOSSES, live_figures.VALIDATION),
+    JobFigure.COURSE: live_figures.COURSE,
+    JobFigure.SPEED: live_figures.SPEED,
+}
+# More than a wide screen has pixels for a line; extremes stay.
+_POINTS = 1500
+
+
+def of_job(session: Session, tenant_id: str, job_id: str, name: JobFigure, across: Across = Across.STEP) -> FigureView:
+    """Raises NotFound, and ArtifactNotReady before there is anything to draw. `across` is of the figures of a run alone."""
+    if name in _OF_RUN:
+        return view(_OF_RUN[name](_run(session, tenant_id, job_id, name, across)))
     if name in _OF_PROFILE:
         return view(_OF_PROFILE[name](events.difficulty(session, tenant_id, job_id)))
     report = events.evaluation(session, tenant_id, job_id).report
     if report is None:
         raise ArtifactNotReady("The job has not evaluated yet; its scores come with the report.")
     return view(_OF_REPORT[name](report))
+
+
+def _run(session: Session, tenant_id: str, job_id: str, name: JobFigure, across: Across) -> Run:
+    series = {one: _points(session, tenant_id, job_id, one) for one in _SERIES[name]}
+    if not any(series.values()):
+        raise ArtifactNotReady("The student has not taken a step yet.")
+    scores = events.evaluation(session, tenant_id, job_id).scores if name is JobFigure.LOSS else []
+    every = across is Across.TOKENS
+    return Run(
+        across=across,
+        series=series,
+        epochs=events.epochs(session, tenant_id, job_id) if name is JobFigure.COURSE else (),
+        tokens=live_figures.cumulative(_points(session, tenant_id, job_id, live_figures.TOKENS, None)) if every else (),
+        ends={
+            one.epoch: one.step
+            for one in scores
+            if (one.subject, one.split) == ("student", "validation") and one.epoch is not None and one.step is not None
+        },
+    )
+
+
+def _points(session: Session, tenant_id: str, job_id: str, name: str, limit: int | None = _POINTS) -> list[PointView]:
+    found = events.series(session, tenant_id, job_id, name=name, points=limit)
+    return found.data[0].points if found.data else []
 
 
 def of_comparison(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from api.auth import Reader
 from api.core.errors import ArtifactNotReady, NotFound, ValidationFailed
@@ -11,15 +13,24 @@ from api.problems import declared
 from api.web import drawing
 from api.web.drawing import ComparisonFigure, JobFigure
 from api.web.figures import FigureView
+from api.web.live_figures import Across
 
 router = APIRouter(prefix="/v1", tags=["figures"])
 
 
 @router.get("/jobs/{job_id}/figures/{name}", responses=declared(NotFound, ArtifactNotReady, ValidationFailed))
-def get_job_figure(who: Reader, known: Known, job_id: JobId, name: JobFigure) -> FigureView:
-    """A figure of a job as plotly draws it: its difficulty `profile`, `histogram` and `schedule`, its `quality` and the `changes`."""
+def get_job_figure(
+    who: Reader,
+    known: Known,
+    job_id: JobId,
+    name: JobFigure,
+    across: Annotated[Across, Query(alias="x", description="What `loss`, `course` and `speed` go by.")] = Across.STEP,
+) -> FigureView:
+    """A figure of a job as plotly draws it: while it trains its `loss`, `course` (k/N, t, α, τ) and `speed`, its difficulty `profile`,
+    `histogram` and `schedule`, its `quality` and the `changes`.
+    """
     with known.reading() as session:
-        return drawing.of_job(session, who.tenant_id, job_id, name)
+        return drawing.of_job(session, who.tenant_id, job_id, name, across)
 
 
 @router.get(

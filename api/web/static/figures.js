@@ -4,6 +4,8 @@
 const CONFIG = {
   displaylogo: false,
   responsive: true,
+  // Where there is no pointer that hovers it would lie over the figure for good.
+  displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
   // Nothing of a figure goes to anybody's cloud.
   showSendToCloud: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],

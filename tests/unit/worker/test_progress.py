@@ -65,6 +65,7 @@ def test_each_value_of_a_step_is_a_point() -> None:
         Point(name="teacher/tokens", step=7, value=64.0, tokens=64),
         Point(name="teacher/tokens_per_s", step=7, value=900.0, tokens=64),
         Point(name="teacher/step_s", step=7, value=0.5, tokens=64),
+        Point(name="teacher/memory_bytes", step=7, value=0.0, tokens=64),
     ]
 
 
