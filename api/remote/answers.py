@@ -213,6 +213,10 @@ class Price(Answer):
     currency: str
     gpus: int
 
+    def of(self, duration_s: float) -> float:
+        """What so many seconds of the job cost."""
+        return duration_s / 3600.0 * self.gpus * self.per_gpu_hour
+
 
 class Estimate(Answer):
     """The plan of a job and its warnings. What depends on data that has not been read is None."""

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.quantities import count, duration, number, size
-from api.remote.answers import Cost, Estimate, Remark
+from api.remote.answers import Cost, Estimate, Price, Remark
 from cpd_engine.events import Forecasted
 
 
@@ -30,14 +30,15 @@ def _money(found: Estimate) -> list[Text]:
     """What it comes to at the operator's price, where there is one."""
     if found.price is None or found.cost is None or found.cost.money is None:
         return []
-    money, factor, price = found.cost.money, found.cost.error_factor, found.price
-    bounds = f"between {number(money / factor, 2)} and {number(money * factor, 2)}"
-    return [
-        Text(
-            f"about {number(money, 2)} {price.currency} ({bounds}) at {number(price.per_gpu_hour, 2)} an hour of a GPU, "
-            f"on {count(price.gpus)}"
-        )
-    ]
+    money, factor = found.cost.money, found.cost.error_factor
+    return [_priced(found.price, money, money / factor, money * factor)]
+
+
+def _priced(price: Price, money: float, least: float, most: float) -> Text:
+    return Text(
+        f"about {number(money, 2)} {price.currency} (between {number(least, 2)} and {number(most, 2)}) at "
+        f"{number(price.per_gpu_hour, 2)} an hour of a GPU, on {count(price.gpus)}"
+    )
 
 
 def _title(found: Estimate) -> str:
@@ -58,12 +59,15 @@ def warnings(found: tuple[Remark, ...]) -> list[Text]:
     return [Text(f"warning: {one.message} ({one.code})", style="yellow") for one in found]
 
 
-def forecast(found: Forecasted) -> RenderableType:
-    """A probe's forecast: what a job takes as a whole, and by phase."""
+def forecast(found: Forecasted, price: Price | None = None) -> RenderableType:
+    """A probe's forecast: what a job takes as a whole, and by phase; at the operator's price, where there is one, in money."""
     table = Table("phase", "time", "CPU time")
     for phase in found.phases:
         table.add_row(phase.phase, duration(phase.duration_s), duration(phase.cpu_s))
-    return Group(Text(_whole(found)), table)
+    told = [Text(_whole(found))]
+    if price is not None:
+        told.append(_priced(price, *map(price.of, (found.duration_s, found.least_s, found.most_s))))
+    return Group(*told, table)
 
 
 def _whole(found: Forecasted) -> str:

@@ -151,7 +151,7 @@ def estimate(
             if as_json:
                 print_json({"object": "forecast", "job": job.id, **to_dict(told)})
             else:
-                stdout().print(forecast(told))
+                stdout().print(forecast(told, client.estimate(config).price))
             return
         found = client.estimate(config)
     if as_json:

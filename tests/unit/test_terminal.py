@@ -149,6 +149,13 @@ def test_a_probe_s_forecast_is_shown_by_phase() -> None:
     ]
 
 
+def test_a_probe_s_forecast_tells_money_where_an_hour_has_a_price() -> None:
+    price = Price(per_gpu_hour=6.0, currency="EUR", gpus=2)
+    told = " ".join(text_of(estimates.forecast(FORECAST, price)).split())
+
+    assert "about 2.00 EUR (between 1.33 and 3.00) at 6.00 an hour of a GPU, on 2" in told
+
+
 def test_a_plan_tells_money_where_an_hour_has_a_price() -> None:
     cost = Cost(tokens=1000, duration_s=7200.0, memory_bytes=1, disk_bytes=1, error_factor=2.0, money=24.0)
     price = Price(per_gpu_hour=3.0, currency="EUR", gpus=4)
