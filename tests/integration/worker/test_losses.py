@@ -41,7 +41,8 @@ def test_a_job_that_loses_every_worker_fails(fleet: Fleet) -> None:
 
 
 def test_a_worker_that_wakes_too_late_writes_nothing_more_and_kills_its_engine(fleet: Fleet) -> None:
-    job_id = fleet.submit(steps="250", step_s="0.03", every="5")
+    gate = fleet.folder / "gate"
+    job_id = fleet.submit(steps="250", step_s="0.03", every="25", gate_step="200", gate=str(gate))
     fleet.start()
     # Whichever: on a busy machine the engine has replaced one before its worker could store it.
     stored = lambda: [row for row in fleet.artifacts(job_id) if row.role == "training"]  # noqa: E731 - a condition
@@ -54,6 +55,7 @@ def test_a_worker_that_wakes_too_late_writes_nothing_more_and_kills_its_engine(f
     assert not gone(engine.pid)
     fleet.workers[0].send_signal(signal.SIGCONT)
     eventually(lambda: gone(engine.pid), within_s=10, what="the stale engine's end")
+    gate.touch()
     fleet.wait_state(job_id, JobState.SUCCEEDED, within_s=120)
     assert_as_unbroken(fleet, job_id, 250)
     events = fleet.events(job_id)
