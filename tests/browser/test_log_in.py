@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 def test_a_person_logs_in_by_keyboard_sees_the_jobs_and_logs_out(api: Api, window: Chromium) -> None:
     api.submit(name="first <b>light</b>")
-    window.open(f"{api.url}/jobs/nothing?x=1")
+    window.open(f"{api.url}/jobs/nothing?x=time")
     window.find("#key").send_keys("cpd_wrong", Keys.ENTER)
     window.find("[role=alert]")
     window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
