@@ -26,4 +26,4 @@ def test_without_the_gguf_package_the_remedy_is_told(tmp_path: Path) -> None:
         "except ConfigInvalid as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'cpd[smollm2]'" in done.stdout
+    assert "pip install 'cpd[gguf]'" in done.stdout
