@@ -33,8 +33,9 @@ class Expected:
 
 
 def learnt(world: World, job_id: str) -> Expected:
-    """What a succeeded job left."""
-    (export,) = [row for row in world.fleet.artifacts(job_id) if row.role == "export" and row.expired_at is None]
+    """What a succeeded job left: of several attempts that sealed a student, what a download gives, the newest one's."""
+    standing = [row for row in world.fleet.artifacts(job_id) if row.role == "export" and row.expired_at is None]
+    export = max(standing, key=lambda row: row.fence)
     weights = {file["path"]: file["sha256"] for file in export.files if file["path"].endswith(".safetensors")}
     return Expected(weights=weights, series=_series(world, job_id))
 

@@ -20,6 +20,7 @@ def recipe(folder: Path, **changes: Any) -> Path:
         "teacher": {"tiny": "llama", "layers": 2, "hidden": 32, "heads": 2, "vocabulary": 400},
         "student": {"tiny": "gpt2", "layers": 1, "hidden": 32, "heads": 2, "vocabulary": 400, "seed": 1},
         "dataset": {"synthetic": {"rows": 108, "seed": 1}},
+        "preset": "cpd",
         "epochs": 3,
         "min_fraction": 0.3,
         "max_length": 256,

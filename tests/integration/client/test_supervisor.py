@@ -44,7 +44,7 @@ def supervised(code: str, folder: Path, supervisors: list[Supervisor]) -> tuple[
     supervisor = Supervisor((sys.executable, "-c", code, str(folder)), os.environ, say=said.append, restarts=restarts)
     supervisors.append(supervisor)
     supervisor.start()
-    eventually(lambda: starts(folder), within_s=20, what="the first start")
+    eventually(lambda: starts(folder) and supervisor.pid is not None, within_s=20, what="the first start")
     return supervisor, said
 
 

@@ -80,7 +80,15 @@ def ask(client: OpenAI, model: str, text: str, **more: Any) -> Any:
 
 def stubs() -> list[psutil.Process]:
     """The stand-ins that this process has started."""
-    return [child for child in psutil.Process().children() if str(STUB) in child.cmdline()]
+    return [child for child in psutil.Process().children() if _is_stub(child)]
+
+
+def _is_stub(child: psutil.Process) -> bool:
+    try:
+        return str(STUB) in child.cmdline()
+    except psutil.NoSuchProcess:
+        # It has ended since it was listed; a zombie is one of these.
+        return False
 
 
 def open_rows(api: Api) -> int:
