@@ -284,4 +284,5 @@ def test_a_model_that_nobody_asks_is_let_go(short: Backend) -> None:
         with speaking(api, "owner") as client:
             ask(client, f"ft:{hold.job_id}:model", "say x")
         eventually(lambda: stubs() == [], within_s=20, what="the end of the model's process")
-        assert not list((api.backend.settings.scratch_dir / "serving").glob("*/*"))
+        models = api.backend.settings.scratch_dir / "serving"
+        eventually(lambda: not list(models.glob("*/*")), within_s=20, what="the end of the model's folder")
