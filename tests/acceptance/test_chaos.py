@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,6 @@ from tests.chaos.world import EngineName, Kind
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(
-    "CPD_TEST_CHAOS" not in os.environ, reason="a minute of chaos; set CPD_TEST_CHAOS=1, or run make chaos"
-)
 @pytest.mark.parametrize(
     ("kind", "engine", "seconds", "seed"), [("sqlite", "stand-in", 20.0, 1), ("postgres", "real", 40.0, 2)]
 )
