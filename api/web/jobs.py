@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BeforeValidator
 
 from api.artifacts import service as artifacts
 from api.artifacts.schemas import Format
@@ -30,11 +31,12 @@ FILES_A_PAGE = 20
 
 # A field of a form that is left empty is sent as empty.
 Words = Annotated[str, Query(max_length=120)]
+State = Annotated[JobState | None, BeforeValidator(lambda given: given or None)]
 LastEventId = Annotated[Seq | None, Header(alias="Last-Event-ID")]
 
 
-def _filters(state: JobState | Literal[""] = "", name: Words = "", preset: Words = "") -> Filters:
-    return Filters(state=state or None, name=name or None, preset=preset or None)
+def _filters(state: State = None, name: Words = "", preset: Words = "") -> Filters:
+    return Filters(state=state, name=name or None, preset=preset or None)
 
 
 @router.get("/")
@@ -59,6 +61,12 @@ def list_jobs(
         is_first=cursor is None,
         is_moving=any(not job_views.is_over(line.job) for line in shown),
     )
+
+
+@router.get("/jobs")
+def find_list() -> Response:
+    """Who takes the last part off a job's address wants the list."""
+    return redirect("/")
 
 
 @router.get("/compare")

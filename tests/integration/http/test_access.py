@@ -145,6 +145,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("HEAD", "/openapi.json"): OPEN,
     ("GET", "/"): PAGE_LIST,
     ("GET", "/compare"): PAGE_LIST,
+    ("GET", "/jobs"): PAGE_OPEN,
     ("GET", "/jobs/{job_id}"): PAGE,
     ("GET", "/jobs/{job_id}/try"): PAGE,
     ("POST", "/jobs/{job_id}/try"): replace(FORM, fields={"question": "x"}),
