@@ -7,10 +7,12 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from api.artifacts import service as artifacts
+from api.comparisons import queries
 from api.comparisons.service import find
 from api.core.errors import ArtifactNotReady, NotFound
 from api.core.storage import Store
 from api.downloads import Content
+from api.jobs.states import JobState
 
 TABLE = "table"
 
@@ -28,7 +30,9 @@ def numbers(session: Session, store: Store, tenant_id: str, comparison_id: str) 
 def _file(session: Session, store: Store, tenant_id: str, comparison_id: str, name: str, media_type: str) -> Content:
     row = find(session, tenant_id, comparison_id)
     not_ready = ArtifactNotReady("The comparison has no table yet; it is made when its last job has ended.")
-    if row.table_job_id is None:
+    # It is sealed before its job has succeeded, and shown with the table, not before it.
+    states = [state for _, state in session.execute(queries.states([row.table_job_id or ""]))]
+    if row.table_job_id is None or states != [JobState.SUCCEEDED]:
         raise not_ready
     try:
         found = artifacts.find(session, tenant_id, row.table_job_id, TABLE)

@@ -163,6 +163,18 @@ def test_a_comparison_shows_its_members_as_they_go_and_the_table_when_it_is_made
     assert (table["kind"], table["state"], table["name"]) == ("table", "succeeded", "table of two methods")
 
 
+def test_there_is_no_picture_of_a_table_before_there_is_the_table(api: Api) -> None:
+    comparison_id = api.compare(seeds=[0])
+    api.end_members(comparison_id)
+    hold = api.claim(api.comparison(comparison_id)["table_job"])
+    api.seal(hold, "table", {"manifest.json": b"{}", "figure.png": b"picture", "figure.json": b"{}"})
+
+    assert api.comparison(comparison_id)["table"] is None
+    for name in ("figure.png", "figure.json", "figures/methods"):
+        early = api.owner.get(f"/v1/comparisons/{comparison_id}/{name}")
+        assert (early.status_code, early.json()["error"]["code"]) == (409, "artifact_not_ready"), name
+
+
 def test_a_comparison_of_failures_says_that_there_is_nothing_to_compare(api: Api) -> None:
     comparison_id = api.compare(seeds=[0])
     for job_id in api.members(comparison_id):
