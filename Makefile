@@ -31,6 +31,11 @@ openapi: setup
 	$(BIN)/python -m api.openapi > docs/openapi.json.draft
 	mv docs/openapi.json.draft docs/openapi.json
 
+# docs/reference, made anew from the models and the command lines; a test compares it with them.
+.PHONY: reference
+reference: setup
+	$(BIN)/python -m reference
+
 # The tables of recipes/paper/README.md, made anew; a test compares them with what the recipes come to.
 .PHONY: recipes
 recipes: setup

@@ -20,25 +20,25 @@ def parser() -> argparse.ArgumentParser:
     for command in (run, estimate):
         options.add(command)
     table = commands.add_parser("table", help="compare the finished runs that a JSON spec names")
-    table.add_argument("spec", type=Path)
+    table.add_argument("spec", type=Path, help="the finished runs, as JSON")
     table.add_argument("--out", type=Path, required=True, help="where `table` is sealed, with its figure")
     options.add_heard(table)
 
     plan = commands.add_parser("plan", help="print what a recipe would do, as JSON")
-    plan.add_argument("spec", type=Path)
+    plan.add_argument("spec", type=Path, help="recipe, .yaml or .json")
     plan.add_argument("--samples", type=int, required=True, metavar="N", help="training samples")
 
     synthesize = commands.add_parser("synthesize", help="write the synthetic tasks as train, validation and test.jsonl")
-    synthesize.add_argument("--rows", type=int, default=4800)
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--out", type=Path, required=True)
+    synthesize.add_argument("--rows", type=int, default=4800, metavar="N", help="in all")
+    synthesize.add_argument("--seed", type=int, default=0, metavar="N", help="of values and order")
+    synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write them to")
 
     _check_arguments(
         commands.add_parser("check", help="print rows of files as token lengths and rendered text, as JSON")
     )
     convert = commands.add_parser("convert-gguf", help="turn a GGUF file into a model directory with safetensors")
-    convert.add_argument("file", type=Path)
-    convert.add_argument("--out", type=Path, required=True)
+    convert.add_argument("file", type=Path, help="the GGUF file")
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model directory to make")
     _serve_arguments(commands.add_parser("serve", help="answer questions that come as JSON lines over stdin"))
     _export_arguments(commands.add_parser("export-gguf", help="turn a model directory into a GGUF file, for llama.cpp"))
     _evaluate_arguments(commands.add_parser("evaluate", help="score a model directory on suites, without training"))
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _export_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", type=Path, metavar="DIR", help="model directory with safetensors")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     command.add_argument(
         "--precision", choices=("f32", "f16", "q8_0"), default="f16", help="of matrices [default: f16]"
     )
@@ -59,16 +59,23 @@ def _check_arguments(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             f"--{model}", type=Path, metavar="DIR", help="folder of its tokenizer, or tokenizer.json in it"
         )
-    command.add_argument("--template", choices=("paper", "chat"), default="paper")
+    command.add_argument(
+        "--template", choices=("paper", "chat"), default="paper", help="plain text, or the chat template"
+    )
     command.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens a sample, as in a job")
     command.add_argument("--show", type=int, default=0, metavar="N", help="rows to print as the models will see them")
 
 
 def _serve_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", type=Path, required=True, metavar="DIR", help="model directory with safetensors")
-    command.add_argument("--template", choices=("paper", "chat", "auto"), default="auto")
-    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    command.add_argument("--threads", type=int, default=2, metavar="N")
+    command.add_argument(
+        "--template",
+        choices=("paper", "chat", "auto"),
+        default="auto",
+        help="plain text, or the chat template; auto: the one that the model has",
+    )
+    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where it computes")
+    command.add_argument("--threads", type=int, default=2, metavar="N", help="of the CPU")
     command.add_argument("--events-fd", type=int, required=True, metavar="N", help="write answers to this descriptor")
 
 
@@ -85,7 +92,7 @@ def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--template", choices=("paper", "chat"), default="paper", help="plain text, or the chat template"
     )
-    command.add_argument("--batch-size", type=int, default=32, metavar="N")
-    command.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    command.add_argument("--threads", type=int, metavar="N")
+    command.add_argument("--batch-size", type=int, default=32, metavar="N", help="prompts answered together")
+    command.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of matrix products")
+    command.add_argument("--threads", type=int, metavar="N", help="of the CPU; without it one for every core")
     options.add_allowed(command)

@@ -14,7 +14,14 @@ def add(command: argparse.ArgumentParser) -> None:
     """The arguments of a command that takes a recipe."""
     command.add_argument("spec", type=Path, help="recipe, .yaml or .json")
     add_allowed(command)
-    command.add_argument("--dataset", type=_named_path, action="append", default=[], metavar="ID=PATH")
+    command.add_argument(
+        "--dataset",
+        type=_named_path,
+        action="append",
+        default=[],
+        metavar="ID=PATH",
+        help="the file of an uploaded data set that the recipe names",
+    )
     command.add_argument(
         "--model-root", type=Path, action="append", default=[], metavar="DIR", help="folder of local models"
     )
@@ -28,8 +35,10 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def add_allowed(command: argparse.ArgumentParser) -> None:
     """The arguments of every command that works with models: what the operator allows, and how it is spoken to."""
-    command.add_argument("--hub-cache", type=Path, metavar="DIR")
-    command.add_argument("--hub-endpoint", metavar="URL")
+    command.add_argument("--hub-cache", type=Path, metavar="DIR", help="where snapshots of the hub are kept")
+    command.add_argument(
+        "--hub-endpoint", metavar="URL", help="the only hub spoken to; without it no hub model or data"
+    )
     command.add_argument(
         "--code-execution",
         choices=["off", "bubblewrap"],
@@ -37,9 +46,9 @@ def add_allowed(command: argparse.ArgumentParser) -> None:
         help="run programs that a model writes, in a sandbox [default: off]",
     )
     command.add_argument("--judge-url", metavar="URL", help=f"OpenAI-compatible endpoint; its key comes in {JUDGE_KEY}")
-    command.add_argument("--judge-model", metavar="NAME")
-    command.add_argument("--judge-prompt-price", type=float, metavar="X", help="per million tokens")
-    command.add_argument("--judge-completion-price", type=float, metavar="X")
+    command.add_argument("--judge-model", metavar="NAME", help="its model; goes with --judge-url")
+    command.add_argument("--judge-prompt-price", type=float, metavar="X", help="per million tokens, for the report")
+    command.add_argument("--judge-completion-price", type=float, metavar="X", help="likewise")
     command.add_argument("--judge-concurrency", type=int, default=4, metavar="N", help="questions at once")
     add_heard(command)
 

@@ -19,9 +19,16 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class Asked(BaseModel):
-    """Base of what is sent: no unknown field, no coercion, no NaN."""
+    """Base of what is sent: no unknown field, no coercion, no NaN. A field's docstring is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class MemberSpec(Asked):
@@ -32,23 +39,29 @@ class MemberSpec(Asked):
     """
 
     label: Label
+    """What the member is called in the table."""
     set: dict[str, Any] = {}
+    """Fields of a job spec, but for `dataset` and `evaluation`, which all share, and `budget`, seeds, `name` and `metadata`, which the
+    comparison decides."""
 
 
 class ComparisonSpec(Asked):
-    """Members × seeds, each an ordinary job on the base's data, teacher, evaluation and the same budget.
-
-    `seeds` are the students' own (`student_seed`): rows and teacher stay those of `base.seed`. `budget`: by default as many optimizer
-    steps as the baseline's epochs over all samples take. `baseline` is the label that the others are held against, else the first.
-    """
+    """Members × seeds, each an ordinary job on the base's data, teacher, evaluation and the same budget."""
 
     base: RunConfig
+    """A job spec, which every member starts from."""
     members: Annotated[tuple[MemberSpec, ...], Field(strict=False, min_length=1, max_length=MAX_JOBS)]
+    """What is compared. Members × seeds are 200 jobs at most."""
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=MAX_JOBS)] = (0,)
+    """The students' own (`student_seed`): rows and teacher stay those of `base.seed`."""
     baseline: Label | None = None
+    """The label that the others are held against. None: the first member's."""
     budget: BudgetSpec | None = None
+    """What every student may spend. None: as many optimizer steps as the baseline's epochs over all samples take."""
     name: Name | None = None
+    """What it is called in lists; of no effect."""
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
+    """Up to 16 texts of one's own; of no effect."""
 
     @property
     def baseline_label(self) -> str:

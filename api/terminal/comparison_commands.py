@@ -118,9 +118,7 @@ def figure(
     comparison_id: ComparisonId,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="A .png, or a .json for its numbers. [default: ./COMPARISON.png]", show_default=False
-        ),
+        typer.Option("--out", "-o", help="A .png, or a .json for its numbers.", show_default="./COMPARISON.png"),
     ] = None,
     url: Url = None,
     key: Key = None,

@@ -25,7 +25,7 @@ app.command()(check)
 @app.command()
 def upload(
     file: File,
-    name: Annotated[str | None, typer.Option(help="Its name in lists. [default: the file's]")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name in lists.", show_default="the file's")] = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,

@@ -162,9 +162,7 @@ def estimate(
 
 def download(
     job_id: JobId,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The folder to make. [default: ./JOB]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to make.", show_default="./JOB")] = None,
     checkpoint: Annotated[str, typer.Option(help="Which checkpoint; `cpd show` lists them.")] = "model",
     format: Annotated[  # noqa: A002 - the option's name
         Literal["merged", "adapter"], typer.Option(help="Whole weights, or the LoRA adapter alone.")

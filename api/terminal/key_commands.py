@@ -25,7 +25,7 @@ app = typer.Typer(name="keys", help="API keys, for whoever runs the service.", n
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="What it may do: read, write, admin. [default: read, write]")
+        list[str] | None, typer.Option(help="What it may do: read, write, admin.", show_default="read, write")
     ] = None,
     tenant: Annotated[str, typer.Option(help="Whose jobs and data it opens.")] = DEFAULT_TENANT,
     expires_days: Annotated[int | None, typer.Option(min=1, max=3650, help="Valid for so many days.")] = None,

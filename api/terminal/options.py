@@ -10,15 +10,15 @@ import typer
 from api.client import Client
 
 Url = Annotated[
-    str | None, typer.Option("--url", envvar="CPD_URL", help="The service. [default: http://127.0.0.1:8000]")
+    str | None, typer.Option("--url", envvar="CPD_URL", help="The service.", show_default="http://127.0.0.1:8000")
 ]
 Key = Annotated[
     str | None,
     typer.Option(
         "--api-key",
         envvar="CPD_API_KEY",
-        show_envvar=True,
-        help="Otherwise <data dir>/key, then ~/.config/cpd/key.",
+        help="The API key.",
+        show_default="<data dir>/key, then ~/.config/cpd/key",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
@@ -28,7 +28,13 @@ ExitStatus = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", envvar="CPD_DATA_DIR", help="Database, broker, keys and files. [default: ./cpd-data]"),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        envvar="CPD_DATA_DIR",
+        help="Database, broker, keys and files.",
+        show_default="./cpd-data",
+    ),
 ]
 Datasets = Annotated[
     list[str] | None,

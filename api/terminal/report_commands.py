@@ -26,7 +26,9 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
     format: Annotated[  # noqa: A002 - the option's name
         Literal["html", "markdown"] | None,
-        typer.Option(help="One page that wants nothing from anywhere, or Markdown. [default: by the file's ending]"),
+        typer.Option(
+            help="One page that wants nothing from anywhere, or Markdown.", show_default="by the file's ending"
+        ),
     ] = None,
     url: Url = None,
     key: Key = None,
@@ -55,7 +57,9 @@ def flips(
         Literal["untouched", "teacher", "sft", "kld"], typer.Option(help="The model whose answers were better.")
     ] = "untouched",
     suite: Annotated[str | None, typer.Option(help="Rows of this suite instead.")] = None,
-    metric: Annotated[str | None, typer.Option(help="By which score. [default: the first that the rows have]")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="By which score.", show_default="the first that the rows have")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many rows, the largest loss first.")] = 5,
     url: Url = None,
     key: Key = None,

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 ModelRoots = Annotated[
     list[Path] | None,
-    typer.Option("--model-root", help="A folder whose models jobs may name as {local: …}; may be given again."),
+    typer.Option(
+        "--model-root", metavar="DIR", help="A folder whose models jobs may name as {local: …}; may be given again."
+    ),
 ]
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes any free one. [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 takes any free one.", show_default="8000")
+    ] = None,
     data_dir: DataDir = None,
     model_root: ModelRoots = None,
     worker: Annotated[

@@ -34,7 +34,7 @@ def migrate(data_dir: DataDir = None) -> None:
 
 
 def probe(
-    hostname: Annotated[str | None, typer.Option(help="Of the worker. [default: this machine]")] = None,
+    hostname: Annotated[str | None, typer.Option(help="Of the worker.", show_default="this machine")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Exit 0 if a worker of this machine has lately been seen in the database, 4 if not: a container's health check."""
