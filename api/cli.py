@@ -15,6 +15,7 @@ from api.remote.trouble import Refused, Trouble
 from api.terminal import (
     comparison_commands,
     data_commands,
+    doctor_commands,
     export_commands,
     job_commands,
     key_commands,
@@ -40,6 +41,7 @@ app.command()(service_commands.serve)
 app.command()(service_commands.worker)
 app.command()(upkeep_commands.migrate)
 app.command()(upkeep_commands.probe)
+app.command()(doctor_commands.doctor)
 app.add_typer(key_commands.app)
 app.add_typer(webhook_commands.app)
 app.add_typer(data_commands.app)

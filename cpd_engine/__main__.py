@@ -1,4 +1,4 @@
-"""`python -m cpd_engine`: run, estimate, evaluate, table, serve, check, plan, synthesize, convert-gguf, export-gguf.
+"""`python -m cpd_engine`: run, estimate, evaluate, table, serve, about, check, plan, synthesize, convert-gguf, export-gguf.
 
 Torch is imported only by what needs it.
 
@@ -18,12 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from cpd_engine import launch, options, watchdog
+from cpd_engine import errands, launch, options, watchdog
 from cpd_engine.arguments import parser
 from cpd_engine.config import ResourceSpec, RunConfig
 from cpd_engine.errors import EngineError, StopRequested
@@ -51,23 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return serving.serve(arguments)
     try:
-        match arguments.command:
-            case "check":
-                _check(arguments)
-            case "plan":
-                _plan(arguments)
-            case "synthesize":
-                from cpd_engine.data.synthetic import write_splits
-
-                write_splits(arguments.out, arguments.rows, arguments.seed)
-            case "export-gguf":
-                from cpd_engine.models.gguf_export import export
-
-                export(arguments.model, arguments.out, precision=arguments.precision)
-            case _:
-                from cpd_engine.models.gguf import convert
-
-                convert(arguments.file, arguments.out)
+        errands.do(arguments)
     except EngineError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return FAILED
@@ -121,8 +104,8 @@ def _estimate(arguments: argparse.Namespace) -> int:
     """Without a descriptor for events the forecast alone is printed; without --out nothing is left behind."""
     if arguments.watchdog:
         watchdog.watch_stdin()
-    told = None if arguments.events_fd is None else _event_stream(arguments.events_fd)
-    answer = _event_stream(None)
+    told = None if arguments.events_fd is None else errands.stream_to(arguments.events_fd)
+    answer = errands.stream_to(None)
 
     def emit(event: Event) -> None:
         if told is not None:
@@ -212,38 +195,13 @@ def _heard(arguments: argparse.Namespace) -> tuple[TextIOWrapper, Emit]:
     """Where the command's events go, and what sends them there, with the watch over whoever started it."""
     if arguments.watchdog:
         watchdog.watch_stdin()
-    stream = _event_stream(arguments.events_fd)
+    stream = errands.stream_to(arguments.events_fd)
 
     def emit(event: Event, /) -> None:
         stream.write(to_json(event) + "\n")
         stream.flush()
 
     return stream, emit
-
-
-def _event_stream(descriptor: int | None) -> TextIOWrapper:
-    """Where event lines go. When that is stdout, whatever a library prints there goes to stderr instead."""
-    if descriptor is not None:
-        return os.fdopen(descriptor, "w", encoding="utf-8")
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return stream
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    from cpd_engine.data.tokens import check_tokens
-
-    answer = _event_stream(None)
-    given = {name: getattr(arguments, name) for name in ("teacher", "student", "template", "max_length", "show")}
-    answer.write(json.dumps(asdict(check_tokens(arguments.files, **given)), allow_nan=False) + "\n")
-    answer.flush()
-
-
-def _plan(arguments: argparse.Namespace) -> None:
-    from cpd_engine.plan import plan
-
-    found = plan(read_spec(arguments.spec), samples=arguments.samples)
-    sys.stdout.write(json.dumps(asdict(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--seed", type=int, default=0, metavar="N", help="of values and order")
     synthesize.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write them to")
 
+    about = commands.add_parser("about", help="print versions, GPUs and threads, as JSON")
+    about.add_argument("--sandbox", action="store_true", help="and try whether programs can be confined here")
+
     _check_arguments(
         commands.add_parser("check", help="print rows of files as token lengths and rendered text, as JSON")
     )

@@ -115,13 +115,14 @@ def still_usable(session: Session, prefix: str) -> bool:
 
 def refuse_open_bind(host: str, *, has_key: bool) -> None:
     """Raises ValueError where the service would listen beyond this machine although no key guards it."""
-    if not has_key and not _is_loopback(host):
+    if not has_key and not is_loopback(host):
         raise ValueError(
             f"refusing to listen on {host} without an API key: make one with `cpd keys create`, or bind to 127.0.0.1"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches what listens there."""
     if host == "localhost":
         return True
     try:

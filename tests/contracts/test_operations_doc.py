@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
 from pydantic_core import PydanticUndefined
 
 from api.core.settings import Settings
+from api.jobs.states import JobState
 from api.metrics import RequestMetrics, Standing, exposition
 
 DOC = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -47,6 +49,24 @@ def test_every_metric_is_told_by_its_name() -> None:
     told = set(re.findall(r"^\| `(cpd_[a-z_]+)` \|", DOC, re.MULTILINE))
 
     assert told == {name for name in exported if not name.endswith("_created")}
+
+
+def test_the_alerts_are_made_of_what_is_exported() -> None:
+    [text] = re.findall(r"^```yaml\n(groups:.*?)^```", DOC, re.MULTILINE | re.DOTALL)
+    rules = yaml.safe_load(text)["groups"][0]["rules"]
+    requests = RequestMetrics()
+    requests.observe("GET", "/v1/jobs/{job_id}", 503, 0.1)
+    standing = Standing(jobs=dict.fromkeys(JobState, 1), workers=1, rung=1, bell_failures=1, followed=1)
+    exported = exposition(requests, standing).decode()
+
+    assert len(rules) > 5
+    for rule in rules:
+        for name, _, labels in re.findall(r"\b(cpd_[a-z_]+)(\{((?:[^}\"]|\"[^\"]*\")*)\})?", rule["expr"]):
+            found = [line for line in exported.splitlines() if re.match(rf"{name}[{{ ]", line)]
+            assert found, name
+            for label, operator, value in re.findall(r'(\w+)(=~?)"([^"]+)"', labels):
+                wanted = value if operator == "=~" else re.escape(value)
+                assert any(re.search(rf'{label}="{wanted}"', line) for line in found), (name, label, value)
 
 
 def test_every_variable_that_the_text_mentions_exists() -> None:
