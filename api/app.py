@@ -13,7 +13,7 @@ import anyio
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from api import description, health, problems
+from api import description, health, problems, usage
 from api.artifacts.routes import router as artifacts
 from api.comparisons.routes import router as comparisons
 from api.completions import service as completion_service
@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         completions,
         webhooks,
         health.router,
+        usage.router,
         web,
     ):
         app.include_router(router)

@@ -53,6 +53,7 @@ for command in (
     job_commands.watch,
     job_commands.jobs,
     job_commands.show,
+    job_commands.usage,
     job_commands.samples,
     job_commands.cancel,
     job_commands.pause,

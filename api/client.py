@@ -21,15 +21,7 @@ from typing import Any, Literal
 import httpx
 
 from api.remote import transfer
-from api.remote.answers import (
-    Checkpoint,
-    Dataset,
-    Estimate,
-    Event,
-    Job,
-    Page,
-    Series,
-)
+from api.remote.answers import Checkpoint, Dataset, Estimate, Event, Job, Page, Series, Usage
 from api.remote.comparisons import Comparisons
 from api.remote.find import api_key, server_url
 from api.remote.follow import follow
@@ -144,6 +136,10 @@ class Client:
     def jobs(self, *, state: str | None = None) -> Iterator[Job]:
         """Jobs, newest first, perhaps only those in `state`."""
         return pages(self._transport, "/v1/jobs", Job, {"state": state} if state else {})
+
+    def usage(self) -> Usage:
+        """What this key's tenant has taken of what it may take."""
+        return get(self._transport, "/v1/usage", Usage)
 
     def job(self, job_id: str) -> Job:
         """One job."""

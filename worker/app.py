@@ -28,6 +28,7 @@ from api.core.settings import Settings
 from api.core.storage import DirectoryStore
 from api.core.telemetry import configure
 from api.jobs import transitions
+from api.jobs.eligibility import Limits
 from api.jobs.transitions import Claim
 from cpd_engine.launch import devices
 from worker.answering import Desk
@@ -104,11 +105,11 @@ def _slot(settings: Settings, make: sessionmaker[Session], identity: Identity, d
     )
 
     def claim(job_id: str | None) -> Claim | None:
-        by, lease_s, places = identity.worker_id, settings.lease_s, identity.devices
+        by, lease_s, places, limits = identity.worker_id, settings.lease_s, identity.devices, Limits.of(settings)
         with transaction(make) as session:
             if job_id is None:
-                return transitions.claim_next(session, worker_id=by, lease_s=lease_s, devices=places)
-            return transitions.claim(session, job_id, worker_id=by, lease_s=lease_s, devices=places)
+                return transitions.claim_next(session, worker_id=by, lease_s=lease_s, devices=places, limits=limits)
+            return transitions.claim(session, job_id, worker_id=by, lease_s=lease_s, devices=places, limits=limits)
 
     return Slot(claim=claim, run=lambda claimed: run_job(bench, claimed), draining=draining)
 

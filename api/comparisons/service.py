@@ -20,7 +20,8 @@ from api.comparisons.views import line_of, states_of, view_of
 from api.core.errors import ComparisonAlreadyFinished, NotFound, TableNotDue, ValidationFailed
 from api.core.settings import Settings
 from api.jobs import idempotency, transitions
-from api.jobs.admission import check, make_room
+from api.jobs.admission import check
+from api.jobs.quotas import make_room
 from api.jobs.schemas import Remark
 from api.jobs.states import TERMINAL, JobState
 from api.pages import Cursor, cut, encode, older

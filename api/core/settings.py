@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     stream_ping_s: Seconds = 15.0
     idempotency_keep_s: Seconds = 86_400.0
     queued_max: Count = 1000
+    running_max: Count | None = None
+    """Jobs of a tenant that run at once; None: as many as there are workers for."""
+    gpu_hours_max: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
+    """Of a tenant's attempts within the last `gpu_hours_days`; None: no limit."""
+    gpu_hours_days: Annotated[int, Field(ge=1, le=366)] = 30
     stored_max_bytes: Bytes = 2**44
     rate_per_minute: Count = 6000
 

@@ -8,15 +8,14 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from api.core.errors import NotFound, QuotaExceeded, ValidationFailed
+from api.core.errors import NotFound, ValidationFailed
 from api.core.settings import Settings
 from api.datasets import queries as dataset_queries
 from api.datasets.tables import Dataset
 from api.jobs import queries
 from api.jobs.costs import cost, price_of
+from api.jobs.quotas import crowded, make_room
 from api.jobs.schemas import Bounds, Cost, EpochEstimate, Estimate, Remark
-from api.jobs.states import JobState
-from api.keys import queries as key_queries
 from cpd_engine import plan
 from cpd_engine.config import CODE_TASKS, HubModel, LocalModel, RunConfig, StudentRef, TeacherRef
 from cpd_engine.errors import ConfigInvalid, NothingToLearn
@@ -44,21 +43,7 @@ def admit(session: Session, tenant_id: str, spec: RunConfig, settings: Settings)
 def check(session: Session, tenant_id: str, spec: RunConfig, settings: Settings) -> list[Remark]:
     """What a new job's plan warns of. Its data sets stay locked against deletion. Raises ValidationFailed."""
     estimated = _estimate(session, tenant_id, spec, settings, hold=True)
-    return [*estimated.warnings, *_too_large(session, spec)]
-
-
-def make_room(session: Session, tenant_id: str, settings: Settings, *, jobs: int = 1) -> None:
-    """See that `jobs` more may wait, with the tenant locked against a second submission. Raises QuotaExceeded."""
-    session.execute(key_queries.tenant_for_update(tenant_id)).one()
-    waiting = session.scalars(queries.count(tenant_id, JobState.QUEUED)).one()
-    if waiting + jobs <= settings.queued_max:
-        return
-    told = f"At most {settings.queued_max} jobs may wait"
-    if jobs > 1:
-        raise QuotaExceeded(
-            f"{told}; {waiting} do, and these would be {jobs} more. Ask for fewer or wait for some to start."
-        )
-    raise QuotaExceeded(f"{told}; cancel one or wait for one to start.")
+    return [*estimated.warnings, *_too_large(session, spec), *crowded(session, tenant_id, settings)]
 
 
 def _too_large(session: Session, spec: RunConfig) -> list[Remark]:

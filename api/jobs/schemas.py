@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.jobs.states import JobKind, JobState, Requested
 from cpd_engine.events import Forecasted
@@ -53,6 +53,26 @@ class Remark(Frozen):
 
     code: str
     message: str
+
+
+class Usage(Frozen):
+    """What a tenant has taken beside what it may take; a limit is null where the operator has set none. Data sets alone count as stored."""
+
+    object: Literal["usage"] = "usage"
+    queued_jobs: int
+    queued_jobs_max: int
+    running_jobs: int
+    running_jobs_max: int | None
+    gpu_hours: Annotated[
+        float,
+        Field(
+            description="Time of all attempts times their GPUs (on the CPU: processes), within the last `gpu_hours_days`."
+        ),
+    ]
+    gpu_hours_max: float | None
+    gpu_hours_days: int
+    stored_bytes: int
+    stored_bytes_max: int
 
 
 class MemberOf(Frozen):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from api.core.db import now
 from api.core.errors import JobAlreadyFinished, JobBeingCancelled, NotFound
+from api.jobs.eligibility import UNLIMITED, Limits, due, fits, may_start
 from api.jobs.entries import enqueue
 from api.jobs.lease import Hold, LeaseLost, holds, lock
 from api.jobs.moves import CANCELLED, End, Failure, broken_off, end, move
@@ -103,15 +104,26 @@ def resume(session: Session, job_id: str, *, tenant_id: str) -> None:
 # Done by workers.
 
 
-def claim(session: Session, job_id: str, *, worker_id: str, lease_s: float, devices: int | None = None) -> Claim | None:
-    """Take a queued job for `worker_id`; None where it is not queued (any more), held back, or wants more than `devices`."""
-    return _claim(session, and_(Job.id == job_id, _fits(devices)), worker_id, lease_s)
+def claim(
+    session: Session,
+    job_id: str,
+    *,
+    worker_id: str,
+    lease_s: float,
+    devices: int | None = None,
+    limits: Limits = UNLIMITED,
+) -> Claim | None:
+    """Take a queued job for `worker_id`; None where it is not queued, held back, too large, or its tenant at a limit."""
+    which = and_(Job.id == job_id, fits(devices), may_start(session, limits))
+    return _claim(session, which, worker_id, lease_s)
 
 
-def claim_next(session: Session, *, worker_id: str, lease_s: float, devices: int | None = None) -> Claim | None:
-    """Take the job that was submitted first of those that wait and want at most `devices`; None where there is none."""
+def claim_next(
+    session: Session, *, worker_id: str, lease_s: float, devices: int | None = None, limits: Limits = UNLIMITED
+) -> Claim | None:
+    """Take the job that was submitted first of those that `claim` would take; None where there is none."""
     # SKIP LOCKED: two idle workers take two jobs and neither waits for the other. SQLite has one writer and no such clause.
-    waiting = select(Job.id).where(Job.state == JobState.QUEUED, _due(), _fits(devices))
+    waiting = select(Job.id).where(Job.state == JobState.QUEUED, due(), fits(devices), may_start(session, limits))
     first = waiting.order_by(Job.created_at, Job.id).limit(1)
     return _claim(session, Job.id == first.with_for_update(skip_locked=True).scalar_subquery(), worker_id, lease_s)
 
@@ -184,22 +196,11 @@ def _reap(session: Session, hold: Hold, budget: int) -> Reaped:
     return Reaped(hold=hold, state=end(session, hold, held, ending))
 
 
-def _due() -> ColumnElement[bool]:
-    return or_(Job.not_before.is_(None), Job.not_before <= now())
-
-
-def _fits(devices: int | None) -> ColumnElement[bool]:
-    """Whether a worker with so many devices can carry a job out. Jobs on several machines fit whoever is set up to lead them."""
-    if devices is None:
-        return true()
-    return func.coalesce(Job.resolved[("resources", "gpus")].as_integer(), 1) <= devices
-
-
 def _claim(session: Session, which: ColumnElement[bool], worker_id: str, lease_s: float) -> Claim | None:
     moved = move(
         session,
         which,
-        _due(),
+        due(),
         before=JobState.QUEUED,
         after=JobState.RUNNING,
         reason="claimed",

@@ -171,6 +171,20 @@ class Checkpoint(Answer):
     created_at: datetime
 
 
+class Usage(Answer):
+    """What the tenant has taken beside what it may take; None: no limit."""
+
+    queued_jobs: int
+    queued_jobs_max: int
+    running_jobs: int
+    running_jobs_max: int | None = None
+    gpu_hours: float
+    gpu_hours_max: float | None = None
+    gpu_hours_days: int
+    stored_bytes: int
+    stored_bytes_max: int
+
+
 class EpochEstimate(Answer):
     """One epoch of a plan; `dead` where nothing is distilled."""
 

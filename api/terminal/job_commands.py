@@ -77,6 +77,16 @@ def jobs(
         stdout().print(tables.jobs(found))
 
 
+def usage(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show what you have taken of what you may take: jobs, GPU hours, data sets."""
+    with connect(url, key) as client:
+        found = client.usage()
+    if as_json:
+        print_json(jsonable(found, "usage"))
+    else:
+        stdout().print(tables.usage(found))
+
+
 def show(job_id: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Show a job: where it stands, its scores, its checkpoints."""
     with connect(url, key) as client:

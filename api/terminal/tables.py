@@ -10,7 +10,7 @@ from rich.text import Text
 
 from api.quantities import count, duration, moment, number, p_value, size
 from api.remarks import METRICS, SUBJECTS
-from api.remote.answers import BadRow, Checkpoint, Dataset, Job
+from api.remote.answers import BadRow, Checkpoint, Dataset, Job, Usage
 from api.remote.scores import Flips, Sample
 from cpd_engine.events import Comparison, JudgeReport, Reported, SuiteReport, SuiteScore
 
@@ -47,6 +47,17 @@ def scores(report: Reported) -> RenderableType:
         shares = ", ".join(f"{NAMES.get(name, name)} {share:.0%}" for name, share in report.gap_closed.items())
         parts.append(Text(f"Share of the gap from untouched student to teacher that is closed: {shares}"))
     return Group(*parts, *_suites(report.suites), *_judged(report.judged))
+
+
+def usage(found: Usage) -> RenderableType:
+    """Each thing taken beside its limit."""
+    table = Table("", Column("taken", justify="right"), Column("at most", justify="right"))
+    hours = None if found.gpu_hours_max is None else f"{found.gpu_hours_max:g}"
+    table.add_row("jobs waiting", count(found.queued_jobs), count(found.queued_jobs_max))
+    table.add_row("jobs running", count(found.running_jobs), count(found.running_jobs_max))
+    table.add_row(f"GPU hours in {found.gpu_hours_days} days", f"{found.gpu_hours:.1f}", hours or "–")
+    table.add_row("data sets", size(found.stored_bytes), size(found.stored_bytes_max))
+    return table
 
 
 def _suites(suites: Iterable[SuiteReport]) -> Iterator[RenderableType]:

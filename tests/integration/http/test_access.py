@@ -65,6 +65,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/v1/jobs/estimate"): Call(scope="read", private=False, body=SPEC),
     ("POST", "/v1/jobs/probe"): Call(scope="write", private=False, body=SPEC),
     ("GET", "/v1/jobs"): LIST,
+    ("GET", "/v1/usage"): LIST,
     ("GET", "/v1/jobs/{job_id}"): READ,
     ("POST", "/v1/jobs/{job_id}/cancel"): WRITE,
     ("POST", "/v1/jobs/{job_id}/pause"): WRITE,

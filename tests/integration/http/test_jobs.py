@@ -6,19 +6,21 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
-from api.core.db import transaction
+from api.core.db import transaction, utc_now
 from api.events.tables import JobMetric
 from api.jobs import transitions
 from api.jobs.moves import Failure
+from api.jobs.tables import JobAttempt
 from cpd_engine.events import to_dict
-from tests.backends import TENANT
-from tests.integration.http.api import SPEC, Api, resolved
+from tests.backends import TENANT, Backend
+from tests.integration.http.api import SPEC, Api, resolved, serving
 from tests.integration.worker.stand_in import FORECAST
 from worker.reaper import Identity, show
 
@@ -181,6 +183,29 @@ def test_a_tenant_waits_with_so_many_jobs_and_no_more(api: Api) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exceeded")
     assert elsewhere.status_code == 202
     assert api.owner.post("/v1/jobs", json=SPEC).status_code == 202
+
+
+def test_a_tenant_that_has_spent_its_gpu_hours_is_refused_and_sees_where_it_stands(short: Backend) -> None:
+    with serving(short.with_settings(gpu_hours_max=2.0, running_max=1)) as api:
+        hold = api.claim(api.submit(resources={"gpus": 2}))
+        before = api.owner.get("/v1/usage").json()
+        crowded = api.owner.post("/v1/jobs", json=SPEC)
+        with transaction(api.backend.make) as session:
+            began = utc_now(session) - timedelta(hours=3)
+            session.execute(update(JobAttempt).where(JobAttempt.job_id == hold.job_id).values(started_at=began))
+        refused = api.owner.post("/v1/jobs", json=SPEC)
+        elsewhere = api.other.post("/v1/jobs", json=SPEC)
+        after = api.owner.get("/v1/usage").json()
+        others = api.other.get("/v1/usage").json()
+
+    assert (before["running_jobs"], before["running_jobs_max"], before["gpu_hours_max"]) == (1, 1, 2.0)
+    assert before["gpu_hours"] == pytest.approx(0.0, abs=0.05)
+    assert [one["code"] for one in crowded.json()["warnings"]] == ["running_limit_reached"]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exceeded")
+    assert "6.0 are spent" in refused.json()["error"]["message"]
+    assert elsewhere.status_code == 202
+    assert after["gpu_hours"] == pytest.approx(6.0, abs=0.05)
+    assert (others["gpu_hours"], others["running_jobs"], others["queued_jobs"]) == (0.0, 0, 1)
 
 
 def test_a_job_names_data_sets_of_its_own_tenant_alone(api: Api) -> None:
