@@ -8,6 +8,7 @@ does not answer; 5 the job was cancelled or paused (with --exit-status); 6 confl
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -25,6 +26,8 @@ from api.terminal import (
     webhook_commands,
 )
 from api.terminal.output import complain, hint
+from api.terminal.plain import with_plain
+from api.terminal.remedies import told
 
 app = typer.Typer(
     name="cpd",
@@ -66,12 +69,17 @@ for command in (
     app.command()(command)
 
 
+def command_line() -> Any:
+    """The whole command as typer makes it of `app`, with what all its commands have."""
+    return with_plain(typer.main.get_command(app))
+
+
 def main() -> None:
-    """Run the command line. A fault that a person can mend is one line and an exit code, never a traceback."""
+    """Run the command line. A fault that a person can mend is one line that says how, and an exit code, never a traceback."""
     try:
-        app()
+        command_line()(prog_name="cpd")
     except Trouble as trouble:
-        complain(str(trouble))
+        complain(told(trouble))
         if isinstance(trouble, Refused) and trouble.request_id and trouble.status >= 500:
             hint(f"request {trouble.request_id}")
         sys.exit(trouble.exit_code)

@@ -25,7 +25,7 @@ from api.remote.answers import Checkpoint, Dataset, Estimate, Event, Job, Page, 
 from api.remote.comparisons import Comparisons
 from api.remote.find import api_key, server_url
 from api.remote.follow import follow
-from api.remote.lists import get, pages
+from api.remote.lists import get, pages, parsed
 from api.remote.scores import Evaluation, Flips, Sample
 from api.remote.transport import Patience, Transport
 from cpd_engine.config import RunConfig
@@ -93,7 +93,7 @@ class Client:
             content=transfer.FileBody(path, on_bytes),
             timeout=httpx.Timeout(300.0, connect=5.0),
         )
-        return Dataset.model_validate_json(response.content)
+        return parsed(Dataset, response)
 
     def uploaded(self, path: Path) -> Dataset | None:
         """The first data set that was made of the same bytes as the file's, if one is there and no time is set for its end."""
@@ -119,19 +119,19 @@ class Client:
         """Queue a distillation. Sent again under the same key if the connection breaks: the job exists once."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         response = self._transport.request("POST", "/v1/jobs", repeatable=True, headers=headers, json=as_json(spec))
-        return Job.model_validate_json(response.content)
+        return parsed(Job, response)
 
     def probe(self, spec: Spec) -> Job:
         """Queue a job that times a few steps on a worker and ends with a forecast. It exists once, as one that is submitted."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         path = "/v1/jobs/probe"
         response = self._transport.request("POST", path, repeatable=True, headers=headers, json=as_json(spec))
-        return Job.model_validate_json(response.content)
+        return parsed(Job, response)
 
     def estimate(self, spec: Spec) -> Estimate:
         """The plan of a job, what it costs by arithmetic and every warning, before anything is spent."""
         response = self._transport.request("POST", "/v1/jobs/estimate", repeatable=True, json=as_json(spec))
-        return Estimate.model_validate_json(response.content)
+        return parsed(Estimate, response)
 
     def jobs(self, *, state: str | None = None) -> Iterator[Job]:
         """Jobs, newest first, perhaps only those in `state`."""
@@ -235,7 +235,7 @@ class Client:
 
     def _ask(self, job_id: str, what: str) -> Job:
         response = self._transport.request("POST", f"/v1/jobs/{job_id}/{what}", repeatable=True)
-        return Job.model_validate_json(response.content)
+        return parsed(Job, response)
 
 
 def as_json(spec: Spec) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from api.keys.service import ensure_first_key, has_key, refuse_open_bind
 from api.remote.trouble import BadInput
 from api.server import Server
 from api.supervisor import Supervisor
-from api.terminal.operator import environment_of
-from migrations.apply import upgrade
+from api.terminal.operator import data_folder, environment_of, migrate_database
 
 # Streams are cut after this long when we stop; their clients reconnect and go on at the event they had.
 API_GRACE_S = 5.0
@@ -43,10 +42,11 @@ class Ready:
 def prepare(settings: Settings) -> str | None:
     """Bring the database to this version and make the first key if there is none; the key, if so.
 
-    Raises BadInput where the service would listen beyond this machine without a key made on purpose.
+    Raises ServerUnreachable where the database does not answer, and BadInput where the service would listen beyond this machine
+    without a key made on purpose.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    upgrade(settings.database_url)
+    data_folder(settings)
+    migrate_database(settings)
     engine = connect(settings.database_url)
     try:
         with transaction(sessions(engine)) as session:

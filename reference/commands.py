@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-import typer
-
-from api.cli import app
+from api.cli import command_line
 from api.remote import trouble
 from cpd_engine.__main__ import FAILED, STOPPED
 from cpd_engine.arguments import parser
@@ -47,7 +45,7 @@ _ENGINE_ENDS = (
 
 def text() -> str:
     """The page."""
-    service = [_command(path, command) for path, command in _commands("cpd", typer.main.get_command(app))]
+    service = [_command(path, command) for path, command in _commands("cpd", command_line())]
     whole = parser()
     [commands] = [action for action in whole._actions if isinstance(action, argparse._SubParsersAction)]
     helps = {action.dest: action.help or "" for action in commands._choices_actions}

@@ -13,7 +13,7 @@ from api.comparisons.schemas import ComparisonSpec
 from api.jobs.states import TERMINAL, JobState
 from api.remote.answers import Answer, Failure, Progress, Remark
 from api.remote.follow import RESTART_FACTOR
-from api.remote.lists import get, pages
+from api.remote.lists import get, pages, parsed
 from api.remote.transport import Transport
 from api.remote.trouble import ServerUnreachable
 from cpd_engine.events import Compared
@@ -109,7 +109,7 @@ class Comparisons:
         )
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         response = self._transport.request("POST", "/v1/comparisons", repeatable=True, headers=headers, json=dict(sent))
-        return Comparison.model_validate_json(response.content)
+        return parsed(Comparison, response)
 
     def list(self) -> Iterator[ComparisonLine]:
         """All comparisons, newest first."""
@@ -122,12 +122,12 @@ class Comparisons:
     def cancel(self, comparison_id: str) -> Comparison:
         """Ask for the end of every job that has not ended; there will be no table."""
         response = self._transport.request("POST", f"/v1/comparisons/{comparison_id}/cancel", repeatable=True)
-        return Comparison.model_validate_json(response.content)
+        return parsed(Comparison, response)
 
     def retable(self, comparison_id: str) -> Comparison:
         """Have a table that failed made again; one that is there, or on its way, stays as it is."""
         response = self._transport.request("POST", f"/v1/comparisons/{comparison_id}/table", repeatable=True)
-        return Comparison.model_validate_json(response.content)
+        return parsed(Comparison, response)
 
     def follow(self, comparison_id: str, *, every_s: float = LOOK_S) -> Iterator[Comparison]:
         """How the comparison stands, at once and then every `every_s` seconds; the last one is over, or paused.

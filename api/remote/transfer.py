@@ -149,5 +149,5 @@ def free_directory(target: Path) -> Path:
         if target.exists():
             target.rmdir()
     except OSError as error:
-        raise Trouble(f"cannot write to {target}: {error.strerror}") from error
+        raise Trouble(f"cannot write to {target} ({error.strerror}): choose another folder with --out") from error
     return target

@@ -110,6 +110,7 @@ def succeeded(response: httpx.Response) -> httpx.Response:
         message=str(error.get("message") or response.reason_phrase or "the service gave no reason"),
         param=error.get("param"),
         request_id=error.get("request_id") or response.headers.get("x-request-id"),
+        path=response.request.url.path,
     )
 
 

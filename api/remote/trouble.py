@@ -37,12 +37,20 @@ class Damaged(Trouble):
 
 
 class Refused(Trouble):
-    """The service answered with an error; its envelope's fields are kept."""
+    """The service answered with an error; its envelope's fields are kept, and the path that was asked for."""
 
     def __init__(
-        self, status: int, *, code: str, message: str, param: str | None = None, request_id: str | None = None
+        self,
+        status: int,
+        *,
+        code: str,
+        message: str,
+        param: str | None = None,
+        request_id: str | None = None,
+        path: str = "",
     ):
         self.status = status
+        self.path = path
         self.code = code
         self.param = param
         self.request_id = request_id

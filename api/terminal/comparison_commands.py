@@ -11,7 +11,7 @@ import typer
 from api.client import Client
 from api.remote.comparisons import Comparison
 from api.remote.trouble import INTERRUPTED, BadInput
-from api.terminal import comparison_tables
+from api.terminal import comparison_tables, completing
 from api.terminal.comparison_specs import read_comparison
 from api.terminal.comparison_watch import differing, show_comparison
 from api.terminal.following import exit_code
@@ -23,7 +23,9 @@ from api.terminal.specs import parse_overrides
 app = typer.Typer(
     name="comparisons", help="Comparisons: list, show, watch, cancel, table, picture.", no_args_is_help=True
 )
-ComparisonId = Annotated[str, typer.Argument(metavar="COMPARISON", help="The comparison's id, cmp_…")]
+ComparisonId = Annotated[
+    str, typer.Argument(metavar="COMPARISON", help="The comparison's id, cmp_…", autocompletion=completing.comparisons)
+]
 
 
 def compare(
@@ -131,7 +133,7 @@ def figure(
     try:
         target.write_bytes(content)
     except OSError as error:
-        raise BadInput(f"cannot write {target}: {error.strerror}") from error
+        raise BadInput(f"cannot write {target} ({error.strerror}): choose another file with --out") from error
     if as_json:
         print_json({"object": "figure", "file": str(target), "size_bytes": len(content)})
     else:

@@ -10,6 +10,7 @@ from rich.live import Live
 
 from api.remote.comparisons import Comparison, Run
 from api.terminal import comparison_tables
+from api.terminal.plain import may_draw
 
 PLAIN_INTERVAL_S = 30.0
 # Where a job stands, as far as it is worth a line in a log.
@@ -85,7 +86,7 @@ def _trains(run: Run) -> bool:
 
 @contextmanager
 def _screen(console: Console, clock: Callable[[], float]) -> Iterator[Show]:
-    if not console.is_terminal:
+    if not may_draw(console):
         yield PlainScreen(lambda line: console.print(line, markup=False, highlight=False), clock)
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:

@@ -19,6 +19,7 @@ from api.terminal import diagnoses
 from api.terminal.diagnoses import Checked
 from api.terminal.options import AsJson
 from api.terminal.output import hint, print_json, stderr, stdout
+from api.terminal.plain import may_draw
 from cpd_engine.data.doctor import Examination
 from cpd_engine.data.lengths import TokenCheck
 from cpd_engine.data.readers import lines_of
@@ -63,7 +64,10 @@ def _read(file: Path, examination: Examination, save: Path | None) -> str | None
     except DatasetInvalid as error:
         return str(error)
     except OSError as error:
-        raise BadInput(f"cannot read {error.filename or file}: {error.strerror}") from error
+        if save is not None and error.filename == str(save):
+            raise BadInput(f"cannot write {save} ({error.strerror}): choose another file with --save") from error
+        remedy = "name files of rows, as .jsonl, .json, .csv or .parquet"
+        raise BadInput(f"cannot read {error.filename or file} ({error.strerror}): {remedy}") from error
     return None
 
 
@@ -105,7 +109,7 @@ def check(
     readable = [file for file, checked in zip(files, found, strict=True) if not checked.unreadable]
     if readable and (teacher or student):
         options = {"teacher": teacher, "student": student, "template": template, "max_length": max_length, "show": show}
-        if stderr().is_terminal:
+        if may_draw(stderr()):
             hint("counting tokens …")
         tokens = count_tokens(readable, options)
     accepted = all(checked.accepted for checked in found)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from api.remote.trouble import BadInput
-from api.terminal import tables
+from api.terminal import completing, tables
 from api.terminal.data_check import check
 from api.terminal.options import AsJson, Key, Url, connect
 from api.terminal.output import hint, jsonable, print_json, print_json_list, stdout
@@ -32,7 +32,7 @@ def upload(
 ) -> None:
     """Upload a file of rows; prints its id."""
     if not file.is_file():
-        raise BadInput(f"there is no file {file}")
+        raise BadInput(f"there is no file {file}: name one of rows, as .jsonl, .json or .csv")
     with connect(url, key) as client:
         dataset = client.upload_dataset(file, name)
     if as_json:
@@ -60,7 +60,9 @@ def list_datasets(
 
 @app.command()
 def delete(
-    dataset_id: Annotated[str, typer.Argument(metavar="DATASET", help="The data set's id, ds_…")],
+    dataset_id: Annotated[
+        str, typer.Argument(metavar="DATASET", help="The data set's id, ds_…", autocompletion=completing.datasets)
+    ],
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,

@@ -40,6 +40,10 @@ def gguf(
     """Write a student of the Llama or Qwen2 family as one GGUF file, for llama.cpp. Takes the engine, and the package gguf."""
     if find_spec("transformers") is None:
         raise BadInput("this needs the engine; install cpd with its extras `engine` and `gguf`")
+    if not out.absolute().parent.is_dir():
+        raise BadInput(
+            f"there is no folder {out.parent} to write {out.name} to: make it, or choose another file with --out"
+        )
     with ExitStack() as stack:
         folder = Path(which)
         if which.startswith(_JOB) and not folder.exists():

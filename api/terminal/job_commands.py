@@ -18,6 +18,7 @@ from api.terminal.estimates import forecast, plan
 from api.terminal.following import follow_job, follow_probe
 from api.terminal.options import AsJson, Datasets, ExitStatus, JobId, Key, Url, connect
 from api.terminal.output import hint, jsonable, print_json, print_json_list, stderr, stdout
+from api.terminal.plain import may_draw
 from api.terminal.specs import Spec, parse_overrides, read_spec
 from cpd_engine.events import to_dict
 
@@ -217,7 +218,7 @@ def upload_files(client: Client, spec: Spec) -> dict[str, str]:
 
 def _bytes_shown(console: Console) -> OnBytes | None:
     """A line that counts bytes on a terminal; nothing in a log."""
-    if not console.is_terminal:
+    if not may_draw(console):
         return None
 
     def show_bytes(done: int, whole: int | None) -> None:

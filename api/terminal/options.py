@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from api.client import Client
+from api.terminal import completing
 
 Url = Annotated[
     str | None, typer.Option("--url", envvar="CPD_URL", help="The service.", show_default="http://127.0.0.1:8000")
@@ -22,7 +23,7 @@ Key = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, job_…")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, job_…", autocompletion=completing.jobs)]
 ExitStatus = Annotated[
     bool, typer.Option("--exit-status", help="Exit 1 if the job fails, 5 if it is cancelled or paused.")
 ]

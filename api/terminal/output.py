@@ -10,10 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 from rich.console import Console
 
+from api.terminal.plain import may_draw
+
 
 def stdout() -> Console:
-    """The console for results. Plain text where stdout is no terminal."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """The console for results. Plain text, and lines as long as they are, where stdout is no terminal or `--plain` is asked for."""
+    console = Console(highlight=False)
+    console.soft_wrap = not may_draw(console)
+    return console
 
 
 def stderr() -> Console:

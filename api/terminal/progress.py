@@ -15,6 +15,7 @@ from rich.text import Text
 from api.quantities import count
 from api.remarks import remark
 from api.remote.answers import Event
+from api.terminal.plain import may_draw
 from api.terminal.standing import Standing, advance
 
 PLAIN_INTERVAL_S = 10.0
@@ -98,7 +99,7 @@ class LiveScreen:
 
 def screen(console: Console, clock: Callable[[], float]) -> Screen:
     """The display that suits where `console` writes."""
-    if console.is_terminal:
+    if may_draw(console):
         return LiveScreen(console)
     return PlainScreen(lambda line: console.print(line, markup=False, highlight=False), clock)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from api.remote.trouble import BadInput
-from api.terminal import tables
+from api.terminal import completing, tables
 from api.terminal.options import AsJson, JobId, Key, Url, connect
 from api.terminal.output import hint, print_json, stdout
 
@@ -22,7 +22,9 @@ _ENDINGS: dict[str, Literal["html", "markdown"]] = {
 
 
 def report(
-    which: Annotated[str, typer.Argument(metavar="JOB|COMPARISON", help="Its id, job_… or cmp_…")],
+    which: Annotated[
+        str, typer.Argument(metavar="JOB|COMPARISON", help="Its id, job_… or cmp_…", autocompletion=completing.jobs)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write.")],
     format: Annotated[  # noqa: A002 - the option's name
         Literal["html", "markdown"] | None,
@@ -44,7 +46,7 @@ def report(
     try:
         out.write_bytes(content)
     except OSError as error:
-        raise BadInput(f"cannot write to {out}: {error.strerror}") from error
+        raise BadInput(f"cannot write to {out} ({error.strerror}): choose another file with --out") from error
     if as_json:
         print_json({"object": "report", "of": which, "format": form, "file": str(out), "size_bytes": len(content)})
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.terminal.operator import environment_of, settings_from
+from api.terminal.operator import data_folder, environment_of, settings_from
 from api.terminal.options import AsJson, DataDir
 from api.terminal.output import hint, print_json, stdout
 
@@ -63,6 +63,7 @@ def serve(
 def worker(data_dir: DataDir = None, model_root: ModelRoots = None) -> None:
     """Run one worker in this terminal, on the database and broker of the environment. Start as many as there are GPUs."""
     settings = settings_from(data_dir=data_dir, model_roots=_absolute(model_root))
+    data_folder(settings)
     environment = environment_of(settings, dict(os.environ))
     os.execve(sys.executable, [sys.executable, "-m", "worker"], environment)  # noqa: S606 - a list of our own
 

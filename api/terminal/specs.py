@@ -96,14 +96,18 @@ def parse(path: Path) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        remedy = "name a spec as YAML or JSON; docs/reference/spec.md has its fields"
+        raise BadInput(f"cannot read {path} ({error.strerror}): {remedy}") from error
     if len(raw) > _LONGEST_BYTES:
-        raise BadInput(f"{path} is larger than 1 MiB: this is no job spec")
+        raise BadInput(
+            f"{path} is larger than 1 MiB: this is no spec; rows go into a file of their own, which it names"
+        )
     try:
         document = json.loads(raw) if path.suffix == ".json" else yaml.safe_load(raw)
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise BadInput(f"{path} is no {'JSON' if path.suffix == '.json' else 'YAML'}: {reason}") from error
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise BadInput(f"{path} is no {kind}; mend it there: {reason}") from error
     if not isinstance(document, dict):
         raise BadInput(f"{path}: a spec is a mapping, of a job with teacher, student and dataset")
     return document

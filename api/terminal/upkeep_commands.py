@@ -12,10 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.core.db import connect, now, reading, sessions
 from api.jobs.tables import Worker
 from api.remote.trouble import ServerUnreachable
-from api.terminal.operator import settings_from
+from api.terminal.operator import data_folder, migrate_database, settings_from
 from api.terminal.options import DataDir
 from api.terminal.output import hint
-from migrations.apply import upgrade
 
 # A worker is seen with every tick of its reaper; one may be late.
 _TICKS = 3
@@ -24,12 +23,8 @@ _TICKS = 3
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's schema. Safe to run twice, and from several machines at once."""
     settings = settings_from(data_dir=data_dir)
-    try:
-        upgrade(settings.database_url)
-    except SQLAlchemyError as error:
-        raise ServerUnreachable(
-            f"the database cannot be migrated: {type(error).__name__}; see CPD_DATABASE_URL"
-        ) from error
+    data_folder(settings)
+    migrate_database(settings)
     hint("the database is up to date")
 
 
@@ -48,8 +43,11 @@ def probe(
         with reading(sessions(engine)) as session:
             workers = session.scalars(seen).one()
     except SQLAlchemyError as error:
-        raise ServerUnreachable(f"the database does not answer: {type(error).__name__}") from error
+        remedy = "see that it runs and that CPD_DATABASE_URL is right; `cpd doctor` looks closer"
+        raise ServerUnreachable(f"the database does not answer ({type(error).__name__}): {remedy}") from error
     finally:
         engine.dispose()
     if not workers:
-        raise ServerUnreachable(f"no worker of this machine was seen within {within_s:.0f} s")
+        raise ServerUnreachable(
+            f"no worker of this machine was seen within {within_s:.0f} s: start one with `cpd worker`"
+        )

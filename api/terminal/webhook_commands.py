@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from api.core.errors import ServiceError
+from api.core.errors import ServiceError, WebhooksOff
 from api.quantities import moment
 from api.remote.trouble import NOT_ALLOWED, BadInput
 from api.terminal.operator import database_session, settings_from
@@ -35,6 +35,10 @@ def create(
         sent = CreateEndpoint.model_validate({"name": name, "url": url, "event_types": list(EVENTS.values())})
         with database_session(settings) as session:
             made = service.create(session, None, sent, settings)
+    except WebhooksOff as error:
+        raise BadInput(
+            "webhooks are off: set CPD_WEBHOOKS to public, or to any, for the service and for this command"
+        ) from error
     except (ServiceError, ValueError) as error:
         raise BadInput(str(error)) from error
     if as_json:

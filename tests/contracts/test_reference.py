@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from api.cli import app
+from api.cli import command_line
 from api.comparisons.schemas import ComparisonSpec
 from cpd_engine.arguments import parser
 from cpd_engine.config import ExaminationConfig, RunConfig
@@ -54,7 +53,7 @@ def commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_every_command_and_every_option_of_cpd_says_what_it_is_for() -> None:
-    for path, command in commands("cpd", typer.main.get_command(app)):
+    for path, command in commands("cpd", command_line()):
         assert command.help, path
         for one in command.params:
             assert one.help or (one.param_type_name == "argument" and one.metavar), f"{path} {one.name}"
