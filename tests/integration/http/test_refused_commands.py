@@ -27,6 +27,7 @@ WORDS = {
     "compare": "{}/comparison.json",
     "watch": JOB,
     "jobs": "",
+    "usage": "",
     "show": JOB,
     "samples": JOB,
     "cancel": JOB,
