@@ -578,6 +578,9 @@ class EvaluationSpec(Frozen):
     """Rows of the validation split that are looked at, at most; 0: none, and the last weights are the student."""
     every_epochs: PositiveInt = 1
     """Validate after every so many epochs, and after the last."""
+    pinned: Annotated[int, Field(ge=0, le=16)] | None = None
+    """Validation rows, the first ones, whose answers every validation tells, so that one sees them change. None: 4 where answers are made
+    anyway, 0 with `ce`."""
     test_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Rows of the test split that are scored, at most. None: all."""
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False, max_length=2)] = ()
@@ -616,6 +619,11 @@ class EvaluationSpec(Frozen):
         if missing := [name for name in self.judge.against if name not in trained]:
             raise FieldRefused("judge.against", f"{missing[0]!r} is not trained by this run; add it to baselines")
         return self
+
+    @property
+    def pinned_rows(self) -> int:
+        """How many answers a validation tells at most."""
+        return (0 if self.validation_metric == "ce" else 4) if self.pinned is None else self.pinned
 
     @property
     def judged(self) -> tuple[str, ...]:

@@ -328,8 +328,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedAnswer:
+    """What the model answers to a row that is looked at again and again; texts are cut."""
+
+    row: str
+    prompt: str
+    reference: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """Scores of one model on one split. exact_match and rouge_l in percent; ce in nats per supervised token."""
+    """Scores of one model on one split. exact_match and rouge_l in percent; ce in nats per supervised token. `answers`: to pinned rows."""
 
     subject: Subject
     split: Split
@@ -337,6 +347,7 @@ class Evaluated:
     metrics: dict[str, float]
     epoch: int | None = None
     step: int | None = None
+    answers: tuple[PinnedAnswer, ...] = ()
     kind: Literal["evaluated"] = "evaluated"
 
 

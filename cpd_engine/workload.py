@@ -179,8 +179,8 @@ def _beside_the_steps(config: RunConfig, planned: Planned, facts: Facts) -> Iter
     yield _loading("train", "load_student")
     if facts.validation.prompts:
         yield Task(phase="train", kind="score_student", amount=facts.validation.lengths.scoring * facts.validations)
-        if config.evaluation.validation_metric != "ce":
-            answers = _answers(config, facts.validation, None) * facts.validations
+        if (asked := _asked_at_validation(config, facts.validation)) is not None:
+            answers = _answers(config, asked, None) * facts.validations
             yield Task(phase="train", kind="answer_student", amount=answers)
         yield Task(
             phase="train",
@@ -189,6 +189,14 @@ def _beside_the_steps(config: RunConfig, planned: Planned, facts: Facts) -> Iter
         )
     yield from _saving(config, "train", planned.total_iterations, facts.trained_bytes)
     yield _sealing("train", facts.student_bytes)
+
+
+def _asked_at_validation(config: RunConfig, rows: Questions) -> Questions | None:
+    """Those that are answered; None for none."""
+    if config.evaluation.validation_metric != "ce":
+        return rows
+    pinned = config.evaluation.pinned_rows
+    return replace(rows, prompts=rows.prompts[:pinned], references=rows.references[:pinned]) if pinned else None
 
 
 def _evaluating(config: RunConfig, facts: Facts) -> Iterator[Task]:

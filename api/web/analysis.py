@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -23,6 +25,7 @@ from api.web.live_figures import Across
 from api.web.pages import PageRoute, page
 from api.web.quality_figures import flips
 from api.web.visits import Visitor
+from cpd_engine.events import Evaluated
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -79,12 +82,35 @@ def show_answers(
     tenant_id = visit.identity.tenant_id
     with known.reading() as session:
         job = jobs.get(session, tenant_id, job_id)
-        report = events.evaluation(session, tenant_id, job_id).report
+        evaluation = events.evaluation(session, tenant_id, job_id)
         found = _answers(session, known, tenant_id, job_id, suite, changed, cursor)
+    report = evaluation.report
     suites = [one.suite for one in report.suites] if report is not None else []
-    return page(
-        request, "answers.html", visit=visit, job=job, suite=suite, changed=changed, suites=suites, samples=found
-    )
+    told: dict[str, Any] = {"suite": suite, "changed": changed, "suites": suites, "samples": found}
+    # On the first page alone: of the others everybody knows what they asked for.
+    pinned = pinned_rows(evaluation.scores) if (suite, changed, cursor) == (None, None, None) else []
+    return page(request, "answers.html", visit=visit, job=job, pinned=pinned, **told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """A validation row and what the student answered to it, by epoch."""
+
+    row: str
+    prompt: str
+    reference: str
+    answers: dict[int, str]
+
+
+def pinned_rows(scores: Iterable[Evaluated]) -> list[Pinned]:
+    """The rows whose answers were told at every validation, in their order."""
+    found: dict[str, Pinned] = {}
+    told = (one for one in scores if one.subject == "student" and one.epoch is not None)
+    for score in sorted(told, key=lambda one: one.epoch or 0):
+        for one in score.answers:
+            first = Pinned(row=one.row, prompt=one.prompt, reference=one.reference, answers={})
+            found.setdefault(one.row, first).answers[score.epoch or 0] = one.answer
+    return list(found.values())
 
 
 def _answers(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 
 from cpd_engine import checkpoint, repro
 from cpd_engine.config import ExaminationConfig, RunConfig
@@ -55,13 +56,11 @@ def open_run(
     also: str = "",
 ) -> Run[Config]:
     """Claim the directory for this config (and what `also` names) and settle device, precision and threads."""
-    # Not what it runs on: a run may go on with other resources.
-    text = json.dumps(config.model_dump(mode="json", exclude={"resources"}), sort_keys=True) + also
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256((json.dumps(_decisive(config), sort_keys=True) + also).encode()).hexdigest()
     resumed = any(out.glob("*/"))
     if fleet.leads:
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, config, digest)
+        _claim(out, config, digest, also)
         checkpoint.recover(out)
     fleet.wait()
     device = choose_device(fleet)
@@ -82,13 +81,29 @@ def open_run(
     return Run(config=config, inputs=inputs, out=out, emit=emit, should_stop=should_stop, clock=clock, runtime=runtime)
 
 
-def _claim(out: Path, config: RunConfig | ExaminationConfig, digest: str) -> None:
+def _decisive(config: RunConfig | ExaminationConfig) -> dict[str, Any]:
+    """All but what it runs on: a run may go on with other resources."""
+    return config.model_dump(mode="json", exclude={"resources"})
+
+
+def _claim(out: Path, config: RunConfig | ExaminationConfig, digest: str, also: str) -> None:
     """Write down whose run this is, or see that it is the same one's."""
     path = out / "run.json"
     if not path.exists():
-        checkpoint.write_json_atomically(path, {"sha256": digest, "config": config.model_dump(mode="json")})
-    if checkpoint.read_json(path)["sha256"] != digest:
+        written = {"sha256": digest, "config": config.model_dump(mode="json"), "also": also}
+        checkpoint.write_json_atomically(path, written)
+    found = checkpoint.read_json(path)
+    if found["sha256"] != digest and not _same(found, config, also):
         raise RunDirectoryMismatch(f"{out} holds a run with other settings; name another directory, or empty this one")
+
+
+def _same(found: Mapping[str, Any], config: RunConfig | ExaminationConfig, also: str) -> bool:
+    """Whether an older version wrote it down, before there were settings of which this run has the defaults."""
+    try:
+        before = type(config).model_validate_json(json.dumps(found["config"]))
+    except ValidationError:
+        return False
+    return found.get("also", "") == also and _decisive(before) == _decisive(config)
 
 
 @contextmanager

@@ -207,6 +207,32 @@ def test_difficulty_by_entropy_is_kept_and_ranks(tmp_path: Path) -> None:
     assert np.all((0.8 * math.log(400) < score) & (score < math.log(400)))
 
 
+def test_every_validation_tells_the_answers_to_the_same_few_rows(tmp_path: Path) -> None:
+    asked = QUICK["evaluation"] | {"validation_metric": "rouge_l"}
+    told = {
+        name: [
+            event["answers"] for event in _validations(_run(_config(tmp_path, evaluation=evaluation), tmp_path / name))
+        ]
+        for name, evaluation in {
+            "answers": asked | {"validation_rows": 6},
+            "ce": QUICK["evaluation"],
+            "ce-pinned": QUICK["evaluation"] | {"validation_rows": 6, "pinned": 2},
+            "none": asked | {"pinned": 0},
+        }.items()
+    }
+    rows = [[one["row"] for one in answers] for answers in told["answers"]]
+    assert [len(found) for found in rows] == [4, 4]
+    assert rows[0] == rows[1]
+    assert all(one["prompt"] and one["reference"] for one in told["answers"][0])
+    assert told["ce"] == told["none"] == [[], []]
+    # The same model, data and seed: whoever asks gets the same answers.
+    assert told["ce-pinned"] == [answers[:2] for answers in told["answers"]]
+
+
+def _validations(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [e for e in _of(events, "evaluated") if (e["subject"], e["split"]) == ("student", "validation")]
+
+
 def test_without_validation_rows_the_last_weights_are_taken(tmp_path: Path) -> None:
     out = tmp_path / "out"
     events = _run(_config(tmp_path, evaluation=QUICK["evaluation"] | {"validation_rows": 0}), out)
@@ -246,6 +272,18 @@ def test_a_directory_of_another_run_is_refused_and_left_alone(tmp_path: Path) ->
     before = sorted(out.rglob("*"))
     _fails(_config(tmp_path, seed=1), out, RunDirectoryMismatch, "other settings")
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_run_that_an_older_version_began_without_a_setting_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _run(_config(tmp_path), out)
+    written = checkpoint.read_json(out / "run.json")
+    del written["config"]["evaluation"]["pinned"]
+    checkpoint.write_json_atomically(out / "run.json", written | {"sha256": "of older settings"})
+
+    assert _run(_config(tmp_path), out)[-1]["kind"] == "finished"
+    changed = _config(tmp_path, evaluation=QUICK["evaluation"] | {"pinned": 1})
+    _fails(changed, out, RunDirectoryMismatch, "other settings")
 
 
 def test_a_stop_before_the_first_phase_is_obeyed(tmp_path: Path) -> None:

@@ -66,6 +66,26 @@ def test_results_are_read_without_a_script_and_nothing_in_them_is_markup(api: Ap
     assert "untouched student" in pages["answers"]
 
 
+def test_answers_to_pinned_rows_are_shown_as_they_change_and_before_there_is_a_report(api: Api) -> None:
+    hold = api.claim(api.submit())
+    scored = {"subject": "student", "split": "validation", "rows": 5, "metrics": {"rouge_l": 1.0}}
+    pinned = {"row": "row-1", "prompt": "Name a <b>colour</b>", "reference": "red"}
+    for epoch, said in ((2, "grue"), (1, "zzz"), (4, "green")):
+        answers = [pinned | {"answer": said}]
+        api.say(hold, ("evaluated", scored | {"epoch": epoch, "step": 10 * epoch, "answers": answers}), at=epoch)
+    with browser(api, "reader") as visitor:
+        text = visitor.http.get(f"/jobs/{hold.job_id}/answers").text
+        elsewhere = visitor.http.get(f"/jobs/{hold.job_id}/answers?changed=gained").text
+
+    order = [
+        text.index(said)
+        for said in ("Name a &lt;b&gt;colour", "After epoch 1", "zzz", "grue", "After epoch 4", "green")
+    ]
+    assert order == sorted(order)
+    assert "come with the report" in text
+    assert "As it learned" not in elsewhere
+
+
 def test_before_there_is_anything_to_show_pages_say_so(api: Api) -> None:
     job_id = api.submit()
     with browser(api, "reader") as visitor:
