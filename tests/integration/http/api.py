@@ -207,7 +207,11 @@ def serving(backend: Backend) -> Iterator[Api]:
 @contextmanager
 def listening(port: int = 0) -> Iterator[socket.socket]:
     """A listening socket on the loopback."""
-    with socket.create_server(("127.0.0.1", port), reuse_port=True) as sock:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", port))
+        sock.listen()
         yield sock
 
 
