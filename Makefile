@@ -148,6 +148,13 @@ chaos: setup
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_S) --backend $(CHAOS_BACKEND) --engine $(CHAOS_ENGINE) \
 	  $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
+# What docs/openapi.json says, held against the running application by schemathesis, boundary values of every body included: minutes.
+# make fuzz SEED=7 EXAMPLES=1000 for the same again, or for longer.
+EXAMPLES ?= 100
+.PHONY: fuzz
+fuzz: setup
+	$(BIN)/python -m tests.described --examples $(EXAMPLES) $(if $(SEED),--seed $(SEED))
+
 # Every pinned package against the advisories that are known of it. Needs PyPI's JSON interface, and fails where that is not reached,
 # so it is no part of CI; that the environment does not contradict itself it tells without.
 AUDIT := build/audit

@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         web,
     ):
         app.include_router(router)
-    description.install(app)
+    description.install(app, page_max=settings.page_max)
     return app
 
 

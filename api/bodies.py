@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import types
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
@@ -208,7 +208,9 @@ def _field(annotation: Any, piece: int | str) -> Any:
 JSON_BODY_ERRORS = (InvalidJson, BodyTimeout, BodyTooLarge, UnsupportedMediaType, ValidationFailed)
 
 
-def json_body_schema(model: type[BaseModel]) -> dict[str, Any]:
+def json_body_schema(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
     """The `openapi_extra=` of a route whose body `json_body` reads; api/description.py puts the schema it refers to in place."""
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference, "example": example}}}
+    }

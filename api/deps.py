@@ -100,7 +100,7 @@ ComparisonId = Annotated[str, Depends(_comparison_id)]
 Cursor = Annotated[str | None, Query(max_length=200, description="The `next_cursor` of the page before.")]
 
 
-def _limit(known: Known, limit: Annotated[int, Query(ge=1, description="Rows a page, at most 100.")] = 20) -> int:
+def _limit(known: Known, limit: Annotated[int, Query(ge=1, description="Rows a page.")] = 20) -> int:
     if limit > known.settings.page_max:
         raise ValidationFailed(f"limit: at most {known.settings.page_max}", param="limit")
     return limit

@@ -16,19 +16,19 @@ BODIES = (RunConfig, ComparisonSpec)
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def install(app: FastAPI) -> None:
-    """Serve the description at /openapi.json."""
+def install(app: FastAPI, *, page_max: int) -> None:
+    """Serve the description at /openapi.json. `page_max`: rows a page has at most."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = described(app)
+            app.openapi_schema = described(app, page_max=page_max)
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]  # FastAPI's documented way to extend the description
 
 
-def described(app: FastAPI) -> dict[str, Any]:
-    """What FastAPI finds, and the schema of the bodies that api/bodies.py reads."""
+def described(app: FastAPI, *, page_max: int) -> dict[str, Any]:
+    """What FastAPI finds, made true of parameters, and the schema of the bodies that api/bodies.py reads."""
     found = get_openapi(
         title=app.title,
         version=app.version,
@@ -37,6 +37,10 @@ def described(app: FastAPI) -> dict[str, Any]:
         openapi_version=app.openapi_version,
     )
     _drop_invented(found)
+    for methods in found["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = _of_parameter(parameter, page_max)
     for body in BODIES:
         _add(found, body)
     return found
@@ -51,6 +55,14 @@ def _add(found: dict[str, Any], body: type[BaseModel]) -> None:
     if clash:
         raise RuntimeError(f"two schemas are called {', '.join(clash)}")
     found["components"]["schemas"] = dict(sorted({**known, **inner}.items()))
+
+
+def _of_parameter(parameter: dict[str, Any], page_max: int) -> dict[str, Any]:
+    """FastAPI lets what may be left out be null as well, and no header or query has a null; the longest page is a setting."""
+    schema = dict(parameter["schema"])
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    schema |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+    return schema | {"maximum": page_max} if parameter["name"] == "limit" else schema
 
 
 def _drop_invented(found: dict[str, Any]) -> None:

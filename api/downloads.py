@@ -116,7 +116,7 @@ def declared_bytes(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """The `responses=` of a route that answers with `send`, without its errors."""
     etag = {"ETag": {"description": "sha256 of the bytes, in quotes.", "schema": {"type": "string"}}}
     part = {"Content-Range": {"schema": {"type": "string"}}}
-    content = dict.fromkeys(media_types, _BINARY)
+    content = {media_type: {} if media_type == "application/json" else _BINARY for media_type in media_types}
     return {
         200: {"description": "The bytes.", "content": content, "headers": etag},
         206: {"description": "The range asked for.", "content": content, "headers": etag | part},

@@ -12,9 +12,10 @@ from api.core.settings import Settings
 
 
 def text() -> str:
-    """The description as the snapshot has it. It depends on no setting."""
+    """The description as the snapshot has it, whatever the environment sets."""
     with TemporaryDirectory() as folder:
-        app = create_app(Settings(data_dir=Path(folder)))
+        page_max = Settings.model_fields["page_max"].default
+        app = create_app(Settings(data_dir=Path(folder), page_max=page_max))
         return json.dumps(app.openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

@@ -126,13 +126,16 @@ async def _on_known(request: Request, exc: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of every route at this address; the router itself tells those of the first alone."""
+    """The methods of every route at this address; the router itself tells those of the first alone.
+
+    Where a route has the address word for word, another that would read an id there has nothing to say.
+    """
     path = request.scope["path"]
-    found: set[str] = set()
-    for route in iter_route_contexts(request.app.routes):
-        if compile_path(route.path or "")[0].match(path):
-            found |= set(route.methods or ())
-    return ", ".join(sorted(found))
+    routes = [
+        route for route in iter_route_contexts(request.app.routes) if compile_path(route.path or "")[0].match(path)
+    ]
+    exact = [route for route in routes if route.path == path]
+    return ", ".join(sorted({method for route in exact or routes for method in route.methods or ()}))
 
 
 async def on_unexpected(request: Request, exc: Exception) -> Response:

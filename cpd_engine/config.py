@@ -84,7 +84,6 @@ Opponent = Literal["teacher", "untouched", Baseline]
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _LOCAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}){0,3}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-_DATASET_ID = re.compile(r"ds_[A-Za-z0-9]{8,40}")
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -103,6 +102,16 @@ class Frozen(BaseModel):
     )
 
 
+def _told(pattern: re.Pattern[str]) -> Any:
+    """What `_matching` allows, in the JSON schema of a field; there the message would not say what is wrong."""
+    return Field(json_schema_extra={"pattern": rf"^(?!.*\.\.){pattern.pattern}$"})
+
+
+HubId = Annotated[str, _told(_HUB_ID)]
+LocalName = Annotated[str, _told(_LOCAL)]
+Revision = Annotated[str, _told(_REVISION)]
+
+
 def _matching(pattern: re.Pattern[str], what: str, value: str) -> str:
     if pattern.fullmatch(value) is None or ".." in value:
         raise ValueError(f"not {what}: letters, digits, '.', '_', '-' only")
@@ -119,9 +128,9 @@ def _field_matching(field: str, pattern: re.Pattern[str], what: str, value: str)
 class HubModel(Frozen):
     """A model on the operator's hub. A branch or tag is pinned to its commit on first use, and warned of."""
 
-    hub: str
+    hub: HubId
     """Its id, such as `org/name`."""
-    revision: str = "main"
+    revision: Revision = "main"
     """A commit, branch or tag; a commit alone names the same weights for good."""
 
     @field_validator("hub")
@@ -138,7 +147,7 @@ class HubModel(Frozen):
 class LocalModel(Frozen):
     """A model directory by its name under one of the operator's model folders."""
 
-    local: str
+    local: LocalName
     """The folder's name, up to four parts deep (`org/name`); it holds safetensors, `config.json` and a tokenizer."""
 
     @field_validator("local")
@@ -274,9 +283,9 @@ class DatasetSpec(Frozen):
     """Rows by which the best weights are chosen; goes with `train`. None: cut from the training rows."""
     test: str | None = None
     """Rows that the scores are of; goes with `train`. None: cut from the training rows."""
-    hub: str | None = None
+    hub: HubId | None = None
     """A data set of the operator's hub, such as `org/name`, in place of `train`."""
-    revision: str = "main"
+    revision: Revision = "main"
     """Commit, branch or tag of `hub`."""
     synthetic: SyntheticData | None = None
     """The project's own tasks in place of `train`."""
@@ -480,11 +489,11 @@ class SuiteSpec(Frozen):
     """What it is called in tables and in `samples?suite=`. None: its task."""
     data: str | None = None
     """An uploaded data set or, on the command line, a file of rows; or else `hub`."""
-    hub: str | None = None
+    hub: HubId | None = None
     """A data set of the operator's hub."""
-    revision: str = "main"
+    revision: Revision = "main"
     """Commit, branch or tag of `hub`."""
-    subset: str | None = None
+    subset: LocalName | None = None
     """A folder of the hub's repository, for one that holds several data sets."""
     rows: PositiveInt | None = None
     """At most so many. None: all."""

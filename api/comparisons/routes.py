@@ -24,6 +24,7 @@ from api.core.errors import (
 )
 from api.deps import ComparisonId, Cursor, Known, Limit
 from api.downloads import declared_bytes, send
+from api.jobs.routes import EXAMPLE as JOB
 from api.jobs.routes import Key
 from api.problems import declared
 
@@ -34,6 +35,11 @@ Spec = Annotated[Sent[ComparisonSpec], Depends(json_body(ComparisonSpec))]
 LOCATED: dict[str, Any] = {
     "headers": {"Location": {"description": "The comparison's address.", "schema": {"type": "string"}}}
 }
+EXAMPLE: dict[str, Any] = {
+    "base": {name: JOB[name] for name in ("teacher", "student", "dataset")},
+    "members": [{"label": preset, "set": {"preset": preset}} for preset in ("kld", "cpd")],
+    "seeds": [0, 1],
+}
 SUBMITTED: dict[int | str, dict[str, Any]] = {
     202: LOCATED,
     **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
@@ -41,7 +47,7 @@ SUBMITTED: dict[int | str, dict[str, Any]] = {
 FILE_ERRORS = declared(NotFound, ArtifactNotReady, ArtifactExpired, RangeNotSatisfiable)
 
 
-@router.post("", status_code=202, openapi_extra=json_body_schema(ComparisonSpec), responses=SUBMITTED)
+@router.post("", status_code=202, openapi_extra=json_body_schema(ComparisonSpec, EXAMPLE), responses=SUBMITTED)
 def submit_comparison(
     who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: Key = None
 ) -> SubmittedComparison:

@@ -41,10 +41,18 @@ MEDIA_TYPES = {
     "application/json": ".json",
     "text/csv": ".csv",
 }
+EXAMPLES = {
+    ".jsonl": '{"instruction": "Add 1 and 2.", "output": "3"}\n{"prompt": "Add 2 and 2.", "completion": "4"}\n',
+    ".json": '[{"instruction": "Add 1 and 2.", "output": "3"}]',
+    ".csv": "instruction,output\nAdd 1 and 2.,3\n",
+}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES},
+        "content": {
+            media: {"schema": {"type": "string", "format": "binary"}, "example": EXAMPLES[suffix]}
+            for media, suffix in MEDIA_TYPES.items()
+        },
     }
 }
 

@@ -37,19 +37,26 @@ Key = Annotated[
 ]
 
 
+# Runs anywhere: fresh models, and rows that the engine makes itself.
+EXAMPLE: dict[str, Any] = {
+    "preset": "cpd",
+    "teacher": {"tiny": "gpt2"},
+    "student": {"from": "teacher", "drop_layers": 1},
+    "dataset": {"synthetic": {"rows": 1200}},
+}
 SUBMITTED: dict[int | str, dict[str, Any]] = {
     202: {"headers": {"Location": {"description": "The job's address.", "schema": {"type": "string"}}}},
     **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
 }
 
 
-@router.post("", status_code=202, openapi_extra=json_body_schema(RunConfig), responses=SUBMITTED)
+@router.post("", status_code=202, openapi_extra=json_body_schema(RunConfig, EXAMPLE), responses=SUBMITTED)
 def submit_job(who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: Key = None) -> SubmittedJob:
     """Validate and queue a distillation."""
     return _submitted(JobKind.DISTILLATION, who, known, spec, response, idempotency_key)
 
 
-@router.post("/probe", status_code=202, openapi_extra=json_body_schema(RunConfig), responses=SUBMITTED)
+@router.post("/probe", status_code=202, openapi_extra=json_body_schema(RunConfig, EXAMPLE), responses=SUBMITTED)
 def probe_job(who: Writer, known: Known, spec: Spec, response: Response, idempotency_key: Key = None) -> SubmittedJob:
     """Queue the forecast of a distillation: a worker prepares its data and models, times a few steps and keeps only what it tells.
 
@@ -68,7 +75,7 @@ def _submitted(
         return job
 
 
-@router.post("/estimate", openapi_extra=json_body_schema(RunConfig), responses=declared(*JSON_BODY_ERRORS))
+@router.post("/estimate", openapi_extra=json_body_schema(RunConfig, EXAMPLE), responses=declared(*JSON_BODY_ERRORS))
 def estimate_job(who: Reader, known: Known, spec: Spec) -> Estimate:
     """Plan a distillation without queueing it: iterations by epoch, what it costs by arithmetic, and everything to be warned of."""
     with known.reading() as session:

@@ -149,6 +149,7 @@ def test_a_refused_method_is_answered_with_all_that_the_address_has(api: Api, ro
     allowed = {
         f"/v1/datasets/{rows.dataset}": "DELETE, GET",
         "/v1/jobs": "GET, POST",
+        "/v1/jobs/estimate": "POST",
         f"/v1/datasets/{rows.dataset}/content": "GET, HEAD",
         f"/v1/jobs/{rows.job}/cancel": "POST",
     }
