@@ -13,7 +13,6 @@ from tests.integration.http.test_flips import ROWS, reported
 from tests.integration.http.test_results import evaluated, suite_scored
 from tests.unit.web import figure_values as values
 
-
 # Jobs to order about: one that is cancelled never answers another order with a success.
 WAITING = 30
 
