@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import plotly.graph_objects as go
@@ -17,12 +17,12 @@ from api.events.schemas import PointView
 from api.jobs import service as jobs
 from api.jobs.costs import price_of
 from api.jobs.schemas import HOUR_S, Price
-from api.web import comparison_figures, difficulty_figures, live_figures, quality_figures
+from api.web import comparison_figures, difficulty_figures, live_figures, overlaid_figures, quality_figures
 from api.web.comparison_figures import Spent
 from api.web.figures import FigureView, view
 from api.web.live_figures import Across, Run
 from cpd_engine.config import ResourceSpec
-from cpd_engine.events import Compared, ProfileReady, Reported
+from cpd_engine.events import Compared, Evaluated, ProfileReady, Reported
 
 
 class JobFigure(StrEnum):
@@ -43,6 +43,7 @@ class ComparisonFigure(StrEnum):
 
     METHODS = "methods"
     TRADEOFF = "tradeoff"
+    LOSSES = "losses"
 
 
 _OF_PROFILE: dict[JobFigure, Callable[[ProfileReady], go.Figure]] = {
@@ -68,6 +69,9 @@ _SERIES: dict[JobFigure, tuple[str, ...]] = {
 }
 # More than a wide screen has pixels for a line; extremes stay.
 _POINTS = 1500
+# Of each of several lines, and how many of them anybody can tell apart.
+_POINTS_EACH = 300
+_RUNS = 36
 
 
 def of_job(session: Session, tenant_id: str, job_id: str, name: JobFigure, across: Across = Across.STEP) -> FigureView:
@@ -87,18 +91,43 @@ def _run(session: Session, tenant_id: str, job_id: str, name: JobFigure, across:
     if not any(series.values()):
         raise ArtifactNotReady("The student has not taken a step yet.")
     scores = events.evaluation(session, tenant_id, job_id).scores if name is JobFigure.LOSS else []
-    every = across is Across.TOKENS
     return Run(
         across=across,
         series=series,
         epochs=events.epochs(session, tenant_id, job_id) if name is JobFigure.COURSE else (),
-        tokens=live_figures.cumulative(_points(session, tenant_id, job_id, live_figures.TOKENS, None)) if every else (),
-        ends={
-            one.epoch: one.step
-            for one in scores
-            if (one.subject, one.split) == ("student", "validation") and one.epoch is not None and one.step is not None
-        },
+        tokens=_tokens(session, tenant_id, job_id, across),
+        ends=_ends(scores),
     )
+
+
+def _tokens(session: Session, tenant_id: str, job_id: str, across: Across) -> Sequence[PointView]:
+    if across is not Across.TOKENS:
+        return ()
+    return live_figures.cumulative(_points(session, tenant_id, job_id, live_figures.TOKENS, None))
+
+
+def _ends(scores: Iterable[Evaluated]) -> dict[int, int]:
+    """After which step an epoch of the student was validated."""
+    return {
+        one.epoch: one.step
+        for one in scores
+        if (one.subject, one.split) == ("student", "validation") and one.epoch is not None and one.step is not None
+    }
+
+
+def of_jobs(session: Session, tenant_id: str, labels: Mapping[str, str], across: Across = Across.STEP) -> FigureView:
+    """The cross-entropies of jobs, by id, under their labels. Raises NotFound, and ArtifactNotReady before any has taken a step."""
+    runs = []
+    for job_id, label in [*labels.items()][:_RUNS]:
+        names = (overlaid_figures.CROSS_ENTROPY, live_figures.VALIDATION)
+        series = {name: _points(session, tenant_id, job_id, name, _POINTS_EACH) for name in names}
+        if any(series.values()):
+            ends = _ends(events.evaluation(session, tenant_id, job_id).scores)
+            tokens = _tokens(session, tenant_id, job_id, across)
+            runs.append((label, Run(across=across, series=series, tokens=tokens, ends=ends)))
+    if not runs:
+        raise ArtifactNotReady("None of the students has taken a step yet.")
+    return view(overlaid_figures.losses(runs, across))
 
 
 def _points(session: Session, tenant_id: str, job_id: str, name: str, limit: int | None = _POINTS) -> list[PointView]:
@@ -109,8 +138,10 @@ def _points(session: Session, tenant_id: str, job_id: str, name: str, limit: int
 def of_comparison(
     session: Session, tenant_id: str, comparison_id: str, name: ComparisonFigure, settings: Settings
 ) -> FigureView:
-    """Raises NotFound, and ArtifactNotReady before the comparison has its table."""
+    """Raises NotFound, and ArtifactNotReady before the comparison has its table, or any step for `losses`."""
     found = comparisons.get(session, tenant_id, comparison_id)
+    if name is ComparisonFigure.LOSSES:
+        return of_jobs(session, tenant_id, {run.job: one.label for one in found.members for run in one.runs})
     if found.table is None:
         raise ArtifactNotReady("The comparison has no table yet; it is made when its last job has ended.")
     if name is ComparisonFigure.METHODS:

@@ -37,6 +37,6 @@ def get_job_figure(
     "/comparisons/{comparison_id}/figures/{name}", responses=declared(NotFound, ArtifactNotReady, ValidationFailed)
 )
 def get_comparison_figure(who: Reader, known: Known, comparison_id: ComparisonId, name: ComparisonFigure) -> FigureView:
-    """A figure of a comparison: its `methods` by metric, or the `tradeoff` of quality against size and cost."""
+    """A figure of a comparison: its `methods` by metric, the `tradeoff` of quality against size and cost, or the runs' `losses`."""
     with known.reading() as session:
         return drawing.of_comparison(session, who.tenant_id, comparison_id, name, known.settings)

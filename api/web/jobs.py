@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -11,13 +11,15 @@ from pydantic import BeforeValidator
 
 from api.artifacts import service as artifacts
 from api.artifacts.schemas import Format
+from api.core.errors import ArtifactNotReady
 from api.deps import Cursor, JobId, Known, Resources
 from api.downloads import send
 from api.events.routes import event_stream
 from api.events.schemas import EVENT_MODELS, Seq
 from api.jobs import service
 from api.jobs.states import JobState
-from api.web import job_views, sessions
+from api.web import drawing, job_views, sessions
+from api.web.figure_answers import answer
 from api.web.job_lists import Filters, comparable, lines, log
 from api.web.live_figures import Across
 from api.web.pages import PageRoute, page, redirect
@@ -82,6 +84,33 @@ def compare_jobs(
     return page(
         request, "compare.html", visit=visit, lines=found, rows=job_views.differing([line.job for line in found])
     )
+
+
+@router.get("/compare/losses")
+def show_losses(
+    request: Request,
+    visit: Visitor,
+    known: Known,
+    job: Annotated[list[str], Query(min_length=1, max_length=MOST_COMPARED)],
+    form: Annotated[Literal["table"] | None, Query(alias="as")] = None,
+) -> Response:
+    """The losses of jobs in one figure. No content before any of them has taken a step: a page may ask early."""
+    tenant_id = visit.identity.tenant_id
+    with known.reading() as session:
+        found = service.several(session, tenant_id, job)
+        labels = {one: found[one].name or one for one in job if one in found}
+        # Two jobs may have the same name; each is a line of its own here.
+        distinct = {
+            one: f"{label} {one[-6:]}" if [*labels.values()].count(label) > 1 else label
+            for one, label in labels.items()
+        }
+        try:
+            made = drawing.of_jobs(session, tenant_id, distinct)
+        except ArtifactNotReady:
+            if form is None:
+                return Response(status_code=204)
+            raise
+    return answer(request, visit, made, form=form, back="/compare?" + urlencode([("job", one) for one in job]))
 
 
 @router.get("/jobs/{job_id}")

@@ -62,7 +62,7 @@ def loss(run: Run) -> go.Figure:
         height=340,
         hovermode="x unified",
         uirevision=run.across.value,
-        xaxis=axis(_TITLES[run.across]),
+        xaxis=axis(TITLES[run.across]),
         yaxis=axis("loss, nats/token"),
     )
 
@@ -73,7 +73,7 @@ def course(run: Run) -> go.Figure:
     begins = [*accumulate((one.iterations for one in run.epochs[:-1]), initial=0), _last_step(run)]
     stages = [*run.epochs, *run.epochs[-1:]]
     sizes = go.Scatter(
-        x=[_place(run, step, None) for _, step in zip(stages, begins, strict=False)],
+        x=[place(run, step, None) for _, step in zip(stages, begins, strict=False)],
         y=[one.subset_size / one.samples for one in stages],
         name="share k/N",
         mode="lines",
@@ -93,7 +93,7 @@ def course(run: Run) -> go.Figure:
         description="Share k/N of the samples, mixing t, weight α of the cross-entropy and temperature τ at each optimizer step.",
         height=400,
         uirevision=run.across.value,
-        xaxis=axis(_TITLES[run.across], anchor="y3"),
+        xaxis=axis(TITLES[run.across], anchor="y3"),
         yaxis=axis("k/N", domain=[0.72, 1.0], range=[0, 1.08], tickformat=".0%"),
         yaxis2=axis("t, α", domain=[0.36, 0.64], range=[-0.05, 1.05]),
         yaxis3=axis("τ", domain=[0.0, 0.28], rangemode="tozero"),
@@ -113,14 +113,14 @@ def speed(run: Run) -> go.Figure:
         height=400,
         showlegend=False,
         uirevision=run.across.value,
-        xaxis=axis(_TITLES[run.across], anchor="y3"),
+        xaxis=axis(TITLES[run.across], anchor="y3"),
         yaxis=axis("tokens/s", domain=[0.72, 1.0], rangemode="tozero", tickformat="~s"),
         yaxis2=axis("rate", domain=[0.36, 0.64], rangemode="tozero", exponentformat="power"),
         yaxis3=axis("GiB", domain=[0.0, 0.28], rangemode="tozero"),
     )
 
 
-_TITLES = {
+TITLES = {
     Across.STEP: "optimizer step",
     Across.TOKENS: "supervised tokens",
     Across.TIME: "minutes since the first step",
@@ -147,7 +147,7 @@ def _line(
 ) -> go.Scatter:
     readings = run.series.get(name, ())
     return go.Scatter(
-        x=[_place(run, one.step, one.at) for one in readings],
+        x=[place(run, one.step, one.at) for one in readings],
         y=[one.value / per for one in readings],
         name=shown,
         mode="lines",
@@ -161,7 +161,7 @@ def _validation(run: Run) -> go.Scatter:
     """Its series counts epochs; the mark stands where its epoch ended."""
     marks = [(run.ends[one.step], one) for one in run.series.get(VALIDATION, ()) if one.step in run.ends]
     return go.Scatter(
-        x=[_place(run, step, one.at) for step, one in marks],
+        x=[place(run, step, one.at) for step, one in marks],
         y=[one.value for _, one in marks],
         customdata=[one.step for _, one in marks],
         name="validation",
@@ -172,7 +172,7 @@ def _validation(run: Run) -> go.Scatter:
     )
 
 
-def _place(run: Run, step: int, at: datetime | None) -> float | None:
+def place(run: Run, step: int, at: datetime | None) -> float | None:
     """Where a step lies on the axis; None where nothing tells."""
     match run.across:
         case Across.STEP:

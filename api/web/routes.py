@@ -8,14 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.core.errors import InvalidApiKey
 from api.deps import Known
-from api.web import analysis, assets, comparison_pages, dataset_pages, jobs, sessions, submission, trying
+from api.web import analysis, assets, comparing, comparison_pages, dataset_pages, jobs, sessions, submission, trying
 from api.web.pages import PageRoute, local_path, page, redirect
 from api.web.visits import COOKIE, Leaver, SentForm
 
 # Not part of the API: the description at /openapi.json is for programs.
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-for part in (jobs, analysis, comparison_pages, dataset_pages, submission, trying):
+# Its address would be a comparison's, if that came first.
+for part in (jobs, analysis, comparing, comparison_pages, dataset_pages, submission, trying):
     router.include_router(part.router)
 
 Way = Annotated[str, Query(alias="next", max_length=2000)]

@@ -47,6 +47,11 @@ def config_of(fields: Mapping[str, str], roots: Sequence[Path], *, max_depth: in
     return validate(RunConfig, _as_sent(spec, max_depth))
 
 
+def mapping(text: str, *, max_depth: int) -> dict[str, Any]:
+    """A text of YAML or JSON that is a mapping, as if it had been sent as JSON. Raises ValidationFailed at `advanced`."""
+    return _as_sent(_advanced(text), max_depth)
+
+
 def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
     """What is no number is left for the schema to refuse, with its path."""
     try:

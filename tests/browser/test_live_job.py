@@ -115,15 +115,20 @@ def test_pages_fit_their_window_in_both_schemes(api: Api, window: Chromium) -> N
     window.open(f"{api.url}/login")
     window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
     window.find("#list")
-    pages = {"jobs": "/", "job": f"/jobs/{hold.job_id}", "compare": f"/compare?job={hold.job_id}&job={other}"}
+    pages = {
+        "jobs": "/",
+        "job": f"/jobs/{hold.job_id}",
+        "compare": f"/compare?job={hold.job_id}&job={other}",
+        "comparing": f"/comparisons/new?job={hold.job_id}",
+    }
     grounds = set()
     for scheme in ("light", "dark"):
         for width in (1440, 390):
             window.appear(width=width, scheme=scheme)
             for page, address in pages.items():
                 window.open(f"{api.url}{address}")
-                if page == "job":
-                    drawn(window, 3)
+                if (figures := {"job": 3, "compare": 1}.get(page)) is not None:
+                    drawn(window, figures)
                 assert window.overflow_px() <= 0, (page, width, scheme)
                 window.keep_picture(f"{page}-{width}-{scheme}")
         grounds.add(window.find("body").value_of_css_property("background-color"))

@@ -53,6 +53,12 @@ CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
 PROMPT: dict[str, Any] = {"prompt": "x"}
 WEBHOOK = {"name": "x", "url": "http://127.0.0.1:9/", "event_types": ["fine_tuning.job.failed"]}
 COMPLETION: dict[str, Any] = {"part_ids": []}
+COMPARING = {
+    "base": "teacher: {tiny: gpt2}\nstudent: {tiny: gpt2}\ndataset: {synthetic: {}}",
+    "seeds": "0",
+    "baseline": "sft",
+    "method-sft": "1",
+}
 FINE_TUNING = {"model": "from-teacher:1", "training_file": "", "teacher": {"tiny": "gpt2"}}
 CALLS: dict[tuple[str, str], Call] = {
     ("POST", "/v1/datasets"): Call(scope="write", private=False, content=ROWS, query="?name=rows.jsonl"),
@@ -146,6 +152,9 @@ CALLS: dict[tuple[str, str], Call] = {
     ("HEAD", "/openapi.json"): OPEN,
     ("GET", "/"): PAGE_LIST,
     ("GET", "/compare"): PAGE_LIST,
+    ("GET", "/compare/losses"): replace(PAGE_LIST, query="?job=job_none"),
+    ("GET", "/comparisons/new"): PAGE_LIST,
+    ("POST", "/comparisons/new"): replace(FORM, private=False, fields=COMPARING),
     ("GET", "/jobs"): PAGE_OPEN,
     ("GET", "/jobs/{job_id}"): PAGE,
     ("GET", "/jobs/{job_id}/try"): PAGE,
