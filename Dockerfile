@@ -23,14 +23,14 @@ COPY api api
 COPY worker worker
 COPY cpd_engine cpd_engine
 COPY migrations migrations
-RUN pip install --constraint constraints.txt .
+RUN pip install --constraint constraints.txt ".[s3]"
 
 FROM build-api AS build-worker
 # CPU by default; for GPUs e.g. --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # --no-deps: that index carries torch alone in the pinned version; the next line brings what it needs, CUDA's libraries included.
 RUN pip install --constraint constraints.txt --no-deps --index-url "${TORCH_INDEX}" torch
-RUN pip install --constraint constraints.txt ".[engine]"
+RUN pip install --constraint constraints.txt ".[engine,s3]"
 
 FROM system AS api
 COPY --from=build-api /opt/cpd /opt/cpd

@@ -20,7 +20,7 @@ from api.completions import service as completion_service
 from api.core import db
 from api.core.queue import celery_app
 from api.core.settings import Settings
-from api.core.storage import DirectoryStore
+from api.core.stores import open_store
 from api.datasets import parts
 from api.datasets import service as dataset_service
 from api.datasets.routes import router as datasets
@@ -44,6 +44,9 @@ from api.web.routes import router as web
 from api.webhooks import service as webhook_service
 from api.webhooks.courier import Courier
 from api.webhooks.routes import router as webhooks
+
+# No upload to the store takes so long; what is as old was left by a process that was killed.
+_ABANDONED_S = 86_400.0
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -87,15 +90,17 @@ def _resources(settings: Settings) -> Resources:
     engine = db.connect(settings.database_url, pool_size=settings.pool_size)
     make = db.sessions(engine)
     celery = celery_app(settings)
+    store = open_store(settings)
     backoff = Backoff(first_s=settings.ring_first_s, last_s=settings.ring_last_s)
     return Resources(
         settings=settings,
         engine=engine,
         make=make,
-        store=DirectoryStore(settings.store_dir),
+        store=store,
         feeds=Feeds(loader(make), poll_s=settings.stream_poll_s, ping_s=settings.stream_ping_s),
         bell=Bell(make, celery, backoff, tick_s=settings.bell_s),
-        broker=health.BrokerProbe(celery),
+        broker=health.Probe(partial(health.broker_answers, celery)),
+        files=health.Probe(partial(health.store_answers, store)),
         requests=RequestMetrics(),
         rates=RateLimiter(settings.rate_per_minute, clock=time.monotonic),
     )
@@ -118,6 +123,7 @@ def _chores(resources: Resources) -> dict[str, Chore]:
     return {
         "expire_datasets": partial(dataset_service.expire, make, store),
         "expire_uploads": partial(parts.expire, make, store),
+        "sweep_store": partial(store.sweep, _ABANDONED_S),
         "forget_completions": partial(completion_service.forget, make),
         "forget_deliveries": partial(webhook_service.forget, make),
     }
@@ -146,3 +152,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for thread in threads:
             await anyio.to_thread.run_sync(thread.stop)
         resources.engine.dispose()
+        await anyio.to_thread.run_sync(resources.store.close)

@@ -24,8 +24,8 @@ from api.rates import RateLimiter
 _ID = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
-class BrokerHealth(Protocol):
-    """Tells whether the broker answers."""
+class Health(Protocol):
+    """Tells whether something that the service stands on answers."""
 
     def answers(self) -> bool:
         """True where it did when last asked."""
@@ -42,7 +42,8 @@ class Resources:
     store: Store
     feeds: Feeds
     bell: Bell
-    broker: BrokerHealth
+    broker: Health
+    files: Health
     requests: RequestMetrics
     rates: RateLimiter
 

@@ -23,7 +23,8 @@ _ONE_RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
 class Content:
     """What is sent. `sha256` names the bytes: the same ETag never stands for others. `read(start, stop)` gives [start, stop).
 
-    `inline`: a browser shows it instead of saving it.
+    `link` gives an address where the bytes are to be had without this service, or None. `inline`: a browser shows them instead of saving
+    them.
     """
 
     size_bytes: int
@@ -31,11 +32,12 @@ class Content:
     filename: str
     media_type: str
     read: Callable[[int, int], Iterator[bytes]]
+    link: Callable[[], str | None] | None = None
     inline: bool = False
 
 
 def send(request: Request, content: Content) -> Response:
-    """200, 206, 304 or 416. Several ranges at once, and ranges that make no sense, are answered with the whole, as the RFC allows."""
+    """200, 206, 304, 307 or 416. Several ranges at once, and ranges that make no sense, are answered with the whole, as the RFC allows."""
     etag = f'"{content.sha256}"'
     headers = {
         "etag": etag,
@@ -45,6 +47,9 @@ def send(request: Request, content: Content) -> Response:
     }
     if _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={k: v for k, v in headers.items() if k != "content-disposition"})
+    if (address := _elsewhere(request, content)) is not None:
+        # Whoever has it has the bytes, for as long as it holds: nobody is to keep it or tell it on.
+        return Response(status_code=307, headers={"location": address, "referrer-policy": "no-referrer"})
     wanted = _range(request, etag)
     if wanted is None:
         return _stream(request, content, 0, content.size_bytes, 200, headers)
@@ -53,6 +58,13 @@ def send(request: Request, content: Content) -> Response:
         return answer(request, RangeNotSatisfiable(), {"content-range": f"bytes */{content.size_bytes}"})
     headers["content-range"] = f"bytes {start}-{stop - 1}/{content.size_bytes}"
     return _stream(request, content, start, stop, 206, headers)
+
+
+def _elsewhere(request: Request, content: Content) -> str | None:
+    """Where the client is to go for the bytes. Not for a rest under a condition: the ETag is ours, and means nothing there."""
+    if content.link is None or request.method != "GET" or "if-range" in request.headers:
+        return None
+    return content.link()
 
 
 def _stream(
@@ -121,4 +133,8 @@ def declared_bytes(*media_types: str) -> dict[int | str, dict[str, Any]]:
         200: {"description": "The bytes.", "content": content, "headers": etag},
         206: {"description": "The range asked for.", "content": content, "headers": etag | part},
         304: {"description": "The client has these bytes.", "headers": etag},
+        307: {
+            "description": "Where the bytes are, for a short time; only of a service that is set so, and never of archives.",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+        },
     }

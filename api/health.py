@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.core import queue
 from api.core.errors import DatabaseUnavailable
+from api.core.storage import Store, StoredFileMissing, StoreUnavailable
 from api.deps import Known, Resources
 from api.jobs import queries
 from api.jobs.states import JobState
@@ -38,21 +39,24 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """What the service depends on. `degraded`: everything is accepted, but new jobs may start late or not at all."""
+    """What the service depends on. `degraded`: jobs are accepted, but may start late or not at all; without the store, files are not."""
 
     model_config = ConfigDict(frozen=True)
 
     status: Literal["ok", "degraded"]
     database: Literal["ok"] = "ok"
     broker: Literal["ok", "unavailable"]
+    store: Literal["ok", "unavailable"]
     workers: int
 
 
-class BrokerProbe:
-    """Whether the broker answers, asked at most once in `keep_s`: a broker that hangs costs one probe its time-out, not each."""
+class Probe:
+    """Whether something answers, asked at most once in `keep_s`: what hangs costs one probe its time-out, not each."""
 
-    def __init__(self, app: Celery, *, keep_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._app = app
+    def __init__(
+        self, ask: Callable[[], bool], *, keep_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ask = ask
         self._keep_s = keep_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -65,13 +69,27 @@ class BrokerProbe:
                 self._known = (self._clock(), self._ask())
             return self._known[1]
 
-    def _ask(self) -> bool:
-        try:
-            queue.ping(self._app)
-        except (BrokerError, OSError) as error:
-            log.warning("broker_unavailable", error=type(error).__name__)
-            return False
+
+def broker_answers(app: Celery) -> bool:
+    """True where the broker does."""
+    try:
+        queue.ping(app)
+    except (BrokerError, OSError) as error:
+        log.warning("broker_unavailable", error=type(error).__name__)
+        return False
+    return True
+
+
+def store_answers(store: Store) -> bool:
+    """True where the store does, asked after a file that is not there."""
+    try:
+        store.size("none")
+    except StoredFileMissing:
         return True
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", reason=str(error))
+        return False
+    return True
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -84,12 +102,15 @@ async def alive() -> Alive:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=declared_open(DatabaseUnavailable))
 def ready(known: Known) -> Readiness:
-    """Requests can be served: 503 without the database, `degraded` without broker or workers."""
+    """Requests can be served: 503 without the database, `degraded` without broker, store or workers."""
     with known.reading() as session:
         workers = session.scalars(queries.workers_seen(WORKER_SEEN_S)).one()
-    broker = known.broker.answers()
+    broker, store = known.broker.answers(), known.files.answers()
     return Readiness(
-        status="ok" if broker and workers else "degraded", broker="ok" if broker else "unavailable", workers=workers
+        status="ok" if broker and store and workers else "degraded",
+        broker="ok" if broker else "unavailable",
+        store="ok" if store else "unavailable",
+        workers=workers,
     )
 
 

@@ -31,10 +31,12 @@ from api.core.errors import (
     NotFound,
     RateLimited,
     ServiceError,
+    StorageUnavailable,
     UnsupportedMediaType,
     UriTooLong,
     ValidationFailed,
 )
+from api.core.storage import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -158,6 +160,9 @@ def fault(exc: Exception) -> ServiceError:
             return _no_database(exc)
         case DBAPIError(connection_invalidated=True):
             return _no_database(exc)
+        case StoreUnavailable():
+            log.warning("store_unavailable", reason=str(exc))
+            return StorageUnavailable(retry_after_s=5)
         case _:
             log.error("request_failed", exc_info=exc)
             return ServiceError("Something went wrong on our side; the request id finds it in the log.")
@@ -170,5 +175,6 @@ def _no_database(exc: Exception) -> ServiceError:
 
 def install(app: FastAPI) -> None:
     """Answer every exception with the envelope."""
-    for known in (ServiceError, HTTPException, RequestValidationError, OperationalError, InterfaceError, PoolTimeout):
+    away = (OperationalError, InterfaceError, PoolTimeout, StoreUnavailable)
+    for known in (ServiceError, HTTPException, RequestValidationError, *away):
         app.add_exception_handler(known, _on_known)

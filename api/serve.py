@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ import uvicorn
 from api.app import create_app
 from api.core.db import connect, sessions, transaction
 from api.core.settings import Settings
+from api.core.storage import StoreUnavailable
+from api.core.stores import open_store
 from api.keys.service import ensure_first_key, has_key, refuse_open_bind
 from api.remote.trouble import BadInput
 from api.server import Server
@@ -43,9 +45,10 @@ def prepare(settings: Settings) -> str | None:
     """Bring the database to this version and make the first key if there is none; the key, if so.
 
     Raises ServerUnreachable where the database does not answer, and BadInput where the service would listen beyond this machine
-    without a key made on purpose.
+    without a key made on purpose, or has no store.
     """
     data_folder(settings)
+    check_store(settings)
     migrate_database(settings)
     engine = connect(settings.database_url)
     try:
@@ -60,6 +63,15 @@ def prepare(settings: Settings) -> str | None:
         raise BadInput(str(error)) from error
     finally:
         engine.dispose()
+
+
+def check_store(settings: Settings) -> None:
+    """See that files can be kept where the settings say. Raises BadInput with what is wrong there."""
+    try:
+        with closing(open_store(settings)) as store:
+            store.check()
+    except StoreUnavailable as error:
+        raise BadInput(str(error)) from error
 
 
 def write_secret(file: Path, text: str) -> None:

@@ -25,10 +25,14 @@ from api.core.db import connect, sessions, transaction
 from api.core.settings import Settings
 from api.keys.tables import Tenant
 from migrations.apply import upgrade
+from tests.buckets import Bucket
 from tests.servers import PostgresServer, RedisServer, postgresql, redis_server
 
 TEMPLATE = "cpd_template"
 TENANT = "ten_test"
+_STORE = ("store_url", "s3_endpoint", "s3_region", "s3_public_endpoint", "downloads")
+# For tests of whatever keeps or reads files: `pytestmark = STORES`.
+STORES = pytest.mark.parametrize("backend", ["sqlite", "postgres", "bucket"], indirect=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,23 @@ class Backend:
     settings: Settings
     engine: Engine
     make: sessionmaker[Session]
+    bucket: Bucket | None = None
+
+    def stored(self, prefix: str = "") -> dict[str, bytes]:
+        """What the store has under keys that begin so, looked up behind its back."""
+        if self.bucket is not None:
+            found = self.bucket.objects()
+        else:
+            root = self.settings.store_dir
+            found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        return {key: content for key, content in found.items() if key.startswith(prefix)}
+
+    def damage(self, key: str, content: bytes) -> None:
+        """Put something else under a key of the store, behind its back."""
+        if self.bucket is not None:
+            self.bucket.write(key, content)
+        else:
+            (self.settings.store_dir / key).write_bytes(content)
 
     def environment(self, **more: str) -> dict[str, str]:
         """What a child process needs in its environment to use the same backend; `lease_s="1"` sets CPD_LEASE_S."""
@@ -46,6 +67,7 @@ class Backend:
             "data_dir": str(self.settings.data_dir),
             "database_url": self.settings.database_url,
             "broker_url": self.settings.broker_url,
+            **{name: value for name in _STORE if (value := getattr(self.settings, name)) is not None},
             **more,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CPD_")}
@@ -100,13 +122,18 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    """Each test that asks for it runs twice: on SQLite with filesystem://, and on PostgreSQL with Redis."""
-    if request.param == "sqlite":
+    """Each test that asks for it runs twice: on SQLite with filesystem://, and on PostgreSQL with Redis. Files lie in a folder.
+
+    A third way is there for tests that want it, STORES: on SQLite, with the files in a bucket.
+    """
+    if request.param != "postgres":
         data_dir = tmp_path / "data"
         data_dir.mkdir()
         shutil.copyfile(request.getfixturevalue("sqlite_template"), data_dir / "cpd.sqlite3")
-        with connected("sqlite", Settings(data_dir=data_dir, pool_size=20)) as made:
-            yield made
+        bucket: Bucket | None = request.getfixturevalue("bucket") if request.param == "bucket" else None
+        kept: dict[str, Any] = {} if bucket is None else bucket.settings
+        with connected("sqlite", Settings(data_dir=data_dir, pool_size=20, **kept)) as made:
+            yield replace(made, bucket=bucket)
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
     broker: RedisServer = request.getfixturevalue("broker_server")

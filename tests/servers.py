@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis servers for tests: from the PATH where they are installed, else from the wheels of the dev extra.
+"""Real PostgreSQL, Redis and S3 servers for tests: from the PATH where they are installed, else from the wheels of the dev extra.
 
 Each runs under a guard that stops it when this process ends, however it ends.
 """
@@ -122,6 +122,19 @@ class RedisServer:
     guarded: Guarded | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server:
+    """A running server of S3's kind. It keeps what it has in memory: stopped it forgets, frozen it does not."""
+
+    port: int
+    guarded: Guarded
+
+    @property
+    def endpoint(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
 @contextmanager
 def postgresql(*, keeps_commits: bool = False) -> Iterator[PostgresServer]:
     """A fresh PostgreSQL on a free port of 127.0.0.1, user `postgres`, no password.
@@ -163,6 +176,17 @@ def redis_server() -> Iterator[RedisServer]:
         flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(home)]
         with _guarded([str(binary), *flags], signal.SIGTERM, home, user, partial(_redis_answers, port)) as guarded:
             yield RedisServer(url=f"redis://127.0.0.1:{port}/0", guarded=guarded)
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """A fresh server that speaks as S3 does, on a free port of 127.0.0.1, without a bucket; it takes any keys."""
+    with _home("cpd-s3-") as (home, _):
+        port = _free_port()
+        # The wheel serves as whoever starts it: it writes nothing but its log.
+        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+        with _guarded(command, signal.SIGTERM, home, None, partial(_takes_connections, port)) as guarded:
+            yield S3Server(port=port, guarded=guarded)
 
 
 @contextmanager
@@ -263,6 +287,14 @@ def _redis_answers(port: int) -> bool:
         return False
     finally:
         client.close()
+
+
+def _takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def _free_port() -> int:

@@ -25,7 +25,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.core.db import connect, sessions, transaction
 from api.core.queue import QUEUE, celery_app
 from api.core.settings import Settings
-from api.core.storage import DirectoryStore
+from api.core.storage import Store, StoreUnavailable
+from api.core.stores import WORK_S, open_store
 from api.core.telemetry import configure
 from api.jobs import transitions
 from api.jobs.eligibility import Limits
@@ -38,6 +39,9 @@ from worker.tasks import Slot, register
 
 log = structlog.get_logger(__name__)
 
+# The exit code of a worker that found no store to work with.
+NO_STORE = 4
+
 
 def main(settings: Settings, *, watchdog: bool = False) -> int:
     """Run until told to stop; returns the exit code. With `watchdog`, end of file on stdin is one way to be told."""
@@ -47,18 +51,14 @@ def main(settings: Settings, *, watchdog: bool = False) -> int:
         signal.signal(number, _leave)
     if watchdog:
         threading.Thread(target=_watch_stdin, name="watchdog", daemon=True).start()
+    store = _store(settings)
+    if store is None:
+        return NO_STORE
     engine = connect(settings.database_url, pool_size=settings.pool_size)
     make = sessions(engine)
-    identity = Identity(
-        worker_id=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}",
-        hostname=socket.gethostname(),
-        pid=os.getpid(),
-        version=version("cpd"),
-        devices=_devices(settings),
-        serves=settings.serving == "on",
-    )
+    identity = _identity(settings)
     with structlog.contextvars.bound_contextvars(worker_id=identity.worker_id):
-        slot = _slot(settings, make, identity, draining)
+        slot = _slot(settings, make, store, identity, draining)
         idle = Idle(slot, every_s=settings.idle_claim_s, draining=draining)
         reaper = Reaper(
             make,
@@ -73,13 +73,39 @@ def main(settings: Settings, *, watchdog: bool = False) -> int:
         app = celery_app(settings)
         register(app, slot)
         try:
-            with reaper, idle, _desk(settings, make, identity):
+            with reaper, idle, _desk(settings, make, store, identity):
                 log.info("worker_started", pid=identity.pid)
                 exit_code = _listen(app, identity, draining)
         finally:
             engine.dispose()
+            store.close()
         log.info("worker_stopped", exit_code=exit_code)
         return exit_code
+
+
+def _identity(settings: Settings) -> Identity:
+    return Identity(
+        worker_id=f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}",
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        version=version("cpd"),
+        devices=_devices(settings),
+        serves=settings.serving == "on",
+    )
+
+
+def _store(settings: Settings) -> Store | None:
+    """The store, seen to work; None where it does not, and the log says why."""
+    store = None
+    try:
+        store = open_store(settings, timeout_s=WORK_S)
+        store.check()
+    except StoreUnavailable as error:
+        log.error("worker_not_started", reason=str(error))  # noqa: TRY400 - it says it all
+        if store is not None:
+            store.close()
+        return None
+    return store
 
 
 def _devices(settings: Settings) -> int:
@@ -88,18 +114,22 @@ def _devices(settings: Settings) -> int:
     return min(settings.devices or shown, shown)
 
 
-def _desk(settings: Settings, make: sessionmaker[Session], identity: Identity) -> AbstractContextManager[object]:
+def _desk(
+    settings: Settings, make: sessionmaker[Session], store: Store, identity: Identity
+) -> AbstractContextManager[object]:
     """The desk for questions, where the operator wants one."""
     if not identity.serves:
         return nullcontext()
-    return Desk(make, DirectoryStore(settings.store_dir), settings, identity.worker_id)
+    return Desk(make, store, settings, identity.worker_id)
 
 
-def _slot(settings: Settings, make: sessionmaker[Session], identity: Identity, draining: threading.Event) -> Slot:
+def _slot(
+    settings: Settings, make: sessionmaker[Session], store: Store, identity: Identity, draining: threading.Event
+) -> Slot:
     bench = Bench(
         settings=settings,
         make=make,
-        store=DirectoryStore(settings.store_dir),
+        store=store,
         draining=draining,
         new_id=lambda: f"art_{secrets.token_hex(12)}",
     )

@@ -19,7 +19,7 @@ from api.artifacts.tables import Artifact
 from api.comparisons import queries as comparisons
 from api.comparisons.tables import Comparison, ComparisonMember
 from api.core.settings import Settings
-from api.core.storage import Store, StoredFileMissing
+from api.core.storage import Files, StoredFileMissing
 from api.events import queries as events
 from api.jobs.states import JobState
 from api.jobs.tables import Job
@@ -50,7 +50,7 @@ class _Gathered:
     worker_s: dict[str, float]
 
 
-def stage_table(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, settings: Settings) -> EngineCommand:
+def stage_table(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Files, settings: Settings) -> EngineCommand:
     """Fill a fresh folder with the scores of every run that succeeded; the command that makes the table of them.
 
     Raises StagingFailed, LeaseLost, and OSError for disk or store.
@@ -107,7 +107,7 @@ def _gathered(session: Session, comparison_id: str) -> _Gathered:
 
 
 def _run(
-    found: _Gathered, member: ComparisonMember, job: Job, files: Sequence[str], folder: Path, store: Store
+    found: _Gathered, member: ComparisonMember, job: Job, files: Sequence[str], folder: Path, store: Files
 ) -> MemberRun:
     ended = job.failure_code or job.state
     name = None
@@ -131,7 +131,7 @@ def _run(
     )
 
 
-def _fetched(report: Artifact, name: str, target: Path, store: Store) -> bool:
+def _fetched(report: Artifact, name: str, target: Path, store: Files) -> bool:
     """Whether a report's rows are there and what they were; then their scores lie at `target`. The texts, by far the most of it, are
     left behind a line at a time: five answers to ten thousand rows, of hundreds of runs, would fill disks.
     """

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.artifacts.queries import Sealed
 from api.core.db import reading, transaction
 from api.core.settings import Settings
-from api.core.storage import Store
+from api.core.storage import Store, StoreUnavailable, discard
 from api.jobs import transitions
 from api.jobs.lease import LeaseLost, holds
 from api.jobs.states import JobKind, JobState, Requested
@@ -25,6 +25,7 @@ from worker.child import Child, EngineCommand, engine_environment
 from worker.endings import Crashed, Ending, Hopeless, Interrupted, Succeeded, broken_off, retry_delay_s, verdict
 from worker.gathering import stage_table
 from worker.lease import Lease, LeaseTimes
+from worker.patient_store import PatientStore
 from worker.recorder import Fenced, Recorder
 from worker.spool import Spool
 from worker.staging import Scratch, StagingFailed, stage, upload
@@ -77,6 +78,7 @@ class Attempt:
             on_change=self._wake.set,
         )
         self._writes = Fenced(bench.make, self._lease)
+        self._store = PatientStore(bench.store, self._lease, patience_s=self._patience_with_store_s)
 
     def run(self) -> JobState:
         """Stage, run, record, settle. Raises LeaseLost, with the engine gone and nothing written after the loss."""
@@ -88,12 +90,12 @@ class Attempt:
                 ending = Hopeless(failure=error.failure)
             except OSError as error:
                 log.exception("attempt_broke_off")
-                ending = broken_off(error)
+                ending = self._broken_off(error)
             return self._writes.commit(lambda session: self._settle(session, ending))
 
     def _work(self, scratch: Scratch) -> Ending:
         staged = stage_table if self._claim.kind is JobKind.TABLE else stage
-        command = staged(self._writes, self._claim, scratch, store=self._bench.store, settings=self._settings)
+        command = staged(self._writes, self._claim, scratch, store=self._store, settings=self._settings)
         if self._told_to_stop():
             return Interrupted()
         spool = Spool(scratch.path / "events.jsonl", max_bytes=_SPOOL_BYTES)
@@ -118,7 +120,7 @@ class Attempt:
             spool.close()
             recorder.join()
         if (trouble := recorder.trouble or spool.trouble) is not None:
-            return broken_off(trouble)
+            return self._broken_off(trouble)
         self._unless_lost()
         return verdict(
             returncode=child.join(0) or 0,
@@ -178,6 +180,10 @@ class Attempt:
                 budget = self._settings.crash_budget
                 return transitions.crash(session, hold, failure, budget=budget, delay_s=delay_s)
 
+    def _broken_off(self, error: BaseException) -> Ending:
+        # Of an attempt that was to stop anyway, whatever the store had not taken by then is made again: no crash of its own.
+        return Interrupted() if isinstance(error, StoreUnavailable) and self._told_to_stop() else broken_off(error)
+
     def _told_to_stop(self) -> bool:
         return self._bench.draining.is_set() or self._lease.requested is not Requested.NONE
 
@@ -188,6 +194,9 @@ class Attempt:
     def _patience_s(self) -> float:
         # A worker that is told to go does not wait half an hour for a database; the job is reaped later.
         return self._settings.cancel_grace_s if self._bench.draining.is_set() else self._settings.outage_s
+
+    def _patience_with_store_s(self) -> float:
+        return self._settings.cancel_grace_s if self._told_to_stop() else self._settings.outage_s
 
     def _beat(self) -> Requested:
         with transaction(self._bench.make) as session:
@@ -201,13 +210,8 @@ class Attempt:
         return Requested(requested)
 
     def _keep(self, scratch: Scratch, sealed: Checkpointed) -> Sealed | None:
-        return upload(
-            sealed, out=scratch.out, store=self._bench.store, hold=self._claim.hold, new_id=self._bench.new_id
-        )
+        return upload(sealed, out=scratch.out, store=self._store, hold=self._claim.hold, new_id=self._bench.new_id)
 
     def _remove(self, prefixes: list[str]) -> None:
         for prefix in prefixes:
-            try:
-                self._bench.store.delete(prefix)
-            except OSError as error:
-                log.warning("leftover_in_store", prefix=prefix, error=type(error).__name__)
+            discard(self._store, prefix)

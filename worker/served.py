@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from api.artifacts.tables import Artifact
 from api.core.db import reading
 from api.core.settings import Settings
-from api.core.storage import Store
+from api.core.storage import Store, StoreUnavailable
 from api.jobs.tables import Job
 from cpd_engine.conversation import Order, Said, line, read_said
 from worker.child import Child, engine_environment
@@ -117,7 +117,12 @@ class Models:
         self._check_size(row.size_bytes)
         for file in row.files:
             path = inside(file["path"])
-            if not fetch_verified(self._store, f"{row.storage_prefix}/{path}", target / path, file["sha256"]):
+            try:
+                whole = fetch_verified(self._store, f"{row.storage_prefix}/{path}", target / path, file["sha256"])
+            except StoreUnavailable as error:
+                # Whoever asked may ask again; the desk goes on with other questions, whose models may be at hand.
+                raise ModelUnavailable("The store of models does not answer now; ask again later.") from error
+            if not whole:
                 raise ModelUnavailable("The stored files of the model are missing or damaged.")
         return target
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from api.artifacts import queries as artifacts
 from api.artifacts.queries import Sealed
 from api.artifacts.tables import Artifact
 from api.core.settings import Settings
-from api.core.storage import Store, StoredFileMissing
+from api.core.storage import ContentDiffers, Files, StoredFileMissing
 from api.datasets.tables import Dataset
 from api.events.queries import Line, append_events
 from api.jobs.lease import Hold
@@ -70,7 +69,7 @@ class Scratch:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Store, settings: Settings) -> EngineCommand:
+def stage(writes: Fenced, claim: Claim, scratch: Scratch, *, store: Files, settings: Settings) -> EngineCommand:
     """Fill a fresh folder with spec, data sets and what earlier attempts sealed; the command that goes on from there.
 
     Raises StagingFailed, LeaseLost, and OSError for disk or store.
@@ -134,7 +133,7 @@ def _datasets(session: Session, tenant_id: str, config: RunConfig) -> list[Datas
     return rows
 
 
-def restore(writes: Fenced, hold: Hold, out: Path, store: Store) -> None:
+def restore(writes: Fenced, hold: Hold, out: Path, store: Files) -> None:
     """Put back what earlier attempts sealed. A damaged directory is left out, with an event: the run then does that part again."""
     rows = writes.commit(lambda session: artifacts.restorable(session, hold.job_id))
     damaged = [row for row in rows if not _restored(row, out / inside(row.path), store)]
@@ -148,30 +147,25 @@ def restore(writes: Fenced, hold: Hold, out: Path, store: Store) -> None:
         writes.commit(lambda session, line=line: append_events(session, hold, [line]))  # type: ignore[misc]  # binds one line
 
 
-def _restored(row: Artifact, target: Path, store: Store) -> bool:
+def _restored(row: Artifact, target: Path, store: Files) -> bool:
     for file in row.files:
         key, path = f"{row.storage_prefix}/{file['path']}", target / inside(file["path"])
         if not fetch_verified(store, key, path, file["sha256"]):
-            shutil.rmtree(target)
+            shutil.rmtree(target, ignore_errors=not target.exists())
             return False
     return True
 
 
-def fetch_verified(store: Store, key: str, target: Path, sha256: str) -> bool:
+def fetch_verified(store: Files, key: str, target: Path, sha256: str) -> bool:
     """Copy a file out of the store; False, where it is missing there or is not what it was."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
     try:
-        with target.open("wb") as file:
-            for chunk in store.read(key):
-                digest.update(chunk)
-                file.write(chunk)
-    except StoredFileMissing:
+        store.fetch(key, target, sha256=sha256)
+    except (StoredFileMissing, ContentDiffers):
         return False
-    return digest.hexdigest() == sha256
+    return True
 
 
-def upload(sealed: Checkpointed, *, out: Path, store: Store, hold: Hold, new_id: Callable[[], str]) -> Sealed | None:
+def upload(sealed: Checkpointed, *, out: Path, store: Files, hold: Hold, new_id: Callable[[], str]) -> Sealed | None:
     """Put a sealed directory into the store, each file verified; None where the engine has meanwhile deleted or replaced it.
 
     That may happen to training states and to `best`, whose successors are announced in turn; of other roles it is an OSError.
@@ -204,13 +198,10 @@ def upload(sealed: Checkpointed, *, out: Path, store: Store, hold: Hold, new_id:
     )
 
 
-def _put_verified(store: Store, key: str, source: Path, announced: SealedFile) -> bool:
+def _put_verified(store: Files, key: str, source: Path, announced: SealedFile) -> bool:
     try:
-        with source.open("rb") as file:
-            if source.is_symlink() or hashlib.file_digest(file, "sha256").hexdigest() != announced.sha256:
-                return False
-        return store.put(key, source) == announced.size_bytes
-    except FileNotFoundError:
+        return not source.is_symlink() and store.put(key, source, sha256=announced.sha256) == announced.size_bytes
+    except (FileNotFoundError, ContentDiffers):
         return False
 
 

@@ -18,7 +18,14 @@ from api.artifacts.schemas import (
     SamplePage,
 )
 from api.auth import Reader
-from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, RangeNotSatisfiable, ValidationFailed
+from api.core.errors import (
+    ArtifactExpired,
+    ArtifactNotReady,
+    NotFound,
+    RangeNotSatisfiable,
+    StorageUnavailable,
+    ValidationFailed,
+)
 from api.deps import Cursor, JobId, Known, Limit
 from api.downloads import declared_bytes, send
 from api.problems import declared
@@ -51,7 +58,7 @@ def get_checkpoint(who: Reader, known: Known, job_id: JobId, name: str) -> Check
     response_class=Response,
     responses={
         **declared_bytes("application/x-tar"),
-        **declared(NotFound, ArtifactExpired, RangeNotSatisfiable, ValidationFailed),
+        **declared(NotFound, ArtifactExpired, StorageUnavailable, RangeNotSatisfiable, ValidationFailed),
     },
 )
 def download_checkpoint(
@@ -65,7 +72,7 @@ def download_checkpoint(
     """A checkpoint as one tar archive: same bytes each time, so that a broken download goes on where it broke."""
     with known.reading() as session:
         artifact = service.find(session, who.tenant_id, job_id, name)
-        return send(request, service.archive_content(known.store, artifact, which))
+    return send(request, service.archive_content(known.store, artifact, which))
 
 
 @router.head("/checkpoints/{name}/files/{path:path}", include_in_schema=False)
@@ -74,17 +81,19 @@ def download_checkpoint(
     response_class=Response,
     responses={
         **declared_bytes("application/octet-stream"),
-        **declared(NotFound, ArtifactExpired, RangeNotSatisfiable),
+        **declared(NotFound, ArtifactExpired, StorageUnavailable, RangeNotSatisfiable),
     },
 )
 def download_file(request: Request, who: Reader, known: Known, job_id: JobId, name: str, path: str) -> Response:
     """One file of a checkpoint."""
     with known.reading() as session:
         artifact = service.find(session, who.tenant_id, job_id, name)
-        return send(request, service.file_content(known.store, artifact, path))
+    return send(request, service.file_content(known.store, artifact, path))
 
 
-@router.get("/samples", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, ValidationFailed))
+@router.get(
+    "/samples", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, StorageUnavailable, ValidationFailed)
+)
 def list_samples(
     who: Reader,
     known: Known,
@@ -101,11 +110,13 @@ def list_samples(
 ) -> SamplePage:
     """What teacher, untouched student and distilled student answered to each row of the test split, or of a suite."""
     with known.reading() as session:
-        content = samples.find(session, known.store, who.tenant_id, job_id, suite)
-        return samples.page(content, limit=limit, cursor=cursor, changed=changed)
+        answers = samples.find(session, who.tenant_id, job_id, suite)
+    return samples.page(answers.content(known.store), limit=limit, cursor=cursor, changed=changed)
 
 
-@router.get("/flips", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, ValidationFailed))
+@router.get(
+    "/flips", responses=declared(NotFound, ArtifactNotReady, ArtifactExpired, StorageUnavailable, ValidationFailed)
+)
 def list_flips(
     who: Reader,
     known: Known,
@@ -118,5 +129,6 @@ def list_flips(
 ) -> FlipPage:
     """The rows on which the distilled student does worse than another model, the largest loss first, and how many went which way."""
     with known.reading() as session:
-        content = samples.find(session, known.store, who.tenant_id, job_id, suite)
-        return flips.page(content, against=against, metric=metric, limit=limit, cursor=cursor)
+        answers = samples.find(session, who.tenant_id, job_id, suite)
+    content = answers.content(known.store)
+    return flips.page(content, against=against, metric=metric, limit=limit, cursor=cursor)

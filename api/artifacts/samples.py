@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.artifacts import service
 from api.artifacts.schemas import Change, SamplePage, SampleView
+from api.artifacts.tables import Artifact
 from api.core.errors import ArtifactNotReady, NotFound, ValidationFailed
 from api.core.storage import Store
 from api.downloads import Content
@@ -29,8 +30,20 @@ class Line:
     content: bytes
 
 
-def find(session: Session, store: Store, tenant_id: str, job_id: str, suite: str | None) -> Content:
-    """The answers to the test split or a suite, a JSON object a line.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Where the answers of a job lie: a file of its report."""
+
+    report: Artifact
+    path: str
+
+    def content(self, store: Store) -> Content:
+        """Themselves, a JSON object a line. Asks the store: no session should be open meanwhile. Raises ArtifactExpired."""
+        return service.file_content(store, self.report, self.path)
+
+
+def find(session: Session, tenant_id: str, job_id: str, suite: str | None) -> Answers:
+    """The answers to the test split or a suite.
 
     Raises ArtifactNotReady until they are there, ArtifactExpired, and NotFound for a suite that the job has not.
     """
@@ -42,7 +55,7 @@ def find(session: Session, store: Store, tenant_id: str, job_id: str, suite: str
     path = SAMPLES if suite is None else f"suites/{suite}.jsonl"
     if all(file["path"] != path for file in report.files):
         raise NotFound("The job has no such suite.", param="suite")
-    return service.file_content(store, report, path)
+    return Answers(report, path)
 
 
 def page(content: Content, *, limit: int, cursor: str | None, changed: Change | None = None) -> SamplePage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 from sqlalchemy.orm import Session
@@ -55,12 +56,15 @@ def file_content(store: Store, artifact: Artifact, path: str) -> Content:
         raise NotFound("The checkpoint has no such file.")
     member = _member(store, artifact, file)
     _check_stored(store, artifact, [member])
+    filename, media_type = path.rsplit("/", 1)[-1], "application/octet-stream"
+    key = f"{artifact.storage_prefix}/{path}"
     return Content(
         size_bytes=member.size_bytes,
         sha256=member.sha256,
-        filename=path.rsplit("/", 1)[-1],
-        media_type="application/octet-stream",
+        filename=filename,
+        media_type=media_type,
         read=member.read,
+        link=partial(store.link, key, filename=filename, media_type=media_type),
     )
 
 

@@ -19,6 +19,7 @@ from api.core.errors import (
     NotFound,
     QuotaExceeded,
     RangeNotSatisfiable,
+    StorageUnavailable,
     TableNotDue,
     ValidationFailed,
 )
@@ -44,7 +45,7 @@ SUBMITTED: dict[int | str, dict[str, Any]] = {
     202: LOCATED,
     **declared(*JSON_BODY_ERRORS, QuotaExceeded, IdempotencyKeyReused, IdempotencyInFlight),
 }
-FILE_ERRORS = declared(NotFound, ArtifactNotReady, ArtifactExpired, RangeNotSatisfiable)
+FILE_ERRORS = declared(NotFound, ArtifactNotReady, ArtifactExpired, StorageUnavailable, RangeNotSatisfiable)
 
 
 @router.post("", status_code=202, openapi_extra=json_body_schema(ComparisonSpec, EXAMPLE), responses=SUBMITTED)
@@ -100,7 +101,8 @@ def make_table(who: Writer, known: Known, comparison_id: ComparisonId, response:
 def get_figure(request: Request, who: Reader, known: Known, comparison_id: ComparisonId) -> Response:
     """The table as a picture: every member's mean with its interval, and its seeds."""
     with known.reading() as session:
-        return send(request, figures.picture(session, known.store, who.tenant_id, comparison_id))
+        table = figures.find_table(session, who.tenant_id, comparison_id)
+    return send(request, figures.picture(known.store, table, comparison_id))
 
 
 @router.head("/{comparison_id}/figure.json", include_in_schema=False)
@@ -112,4 +114,5 @@ def get_figure(request: Request, who: Reader, known: Known, comparison_id: Compa
 def get_figure_data(request: Request, who: Reader, known: Known, comparison_id: ComparisonId) -> Response:
     """The numbers of the picture."""
     with known.reading() as session:
-        return send(request, figures.numbers(session, known.store, who.tenant_id, comparison_id))
+        table = figures.find_table(session, who.tenant_id, comparison_id)
+    return send(request, figures.numbers(known.store, table, comparison_id))

@@ -249,6 +249,13 @@ class DatabaseUnavailable(ServiceError):
     default = "The database does not answer; retry shortly."
 
 
+class StorageUnavailable(ServiceError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "store_unavailable"
+    default = "The store of files does not answer; retry shortly."
+
+
 class InsufficientStorage(ServiceError):
     status = 507
     type = "service_unavailable_error"

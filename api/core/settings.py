@@ -6,20 +6,16 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+
+from api.core.addresses import Broker, Bucket, Database, Endpoint, JudgeEndpoint
 
 Seconds = Annotated[float, Field(gt=0.0, le=7 * 86_400.0)]
 Bytes = Annotated[int, Field(ge=1, le=2**50)]
 Price = Annotated[float, Field(ge=0.0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-
-_BROKERS = ("filesystem://", "redis://", "rediss://")
-_DATABASES = ("sqlite", "postgresql+psycopg")
 
 
 def _default_database(data: dict[str, Any]) -> str:
@@ -51,8 +47,23 @@ class Settings(BaseSettings):
     state_cache_bytes: Bytes = 64 * 2**30
     """Their size at most; the least recently used go first."""
     # Both may hold a password, which no repr shows.
-    database_url: str = Field(default_factory=_default_database, repr=False)
-    broker_url: str = Field(default="filesystem://", repr=False)
+    database_url: Database = Field(default_factory=_default_database, repr=False)
+    broker_url: Broker = Field(default="filesystem://", repr=False)
+
+    store_url: Bucket | None = None
+    """Where data sets and artifacts lie: s3://BUCKET or s3://BUCKET/PREFIX; None: in `<data_dir>/store`.
+
+    Who may use the bucket is told as to every client of AWS, by AWS_ACCESS_KEY_ID and the like, a profile or a role.
+    """
+    s3_endpoint: Endpoint | None = None
+    """Of a server that speaks as S3 does; None: AWS."""
+    s3_region: str | None = None
+    downloads: Literal["proxied", "presigned"] = "proxied"
+    """Whether single files come through the api, or it sends their reader to the bucket."""
+    download_link_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = 300
+    """For so long may a download be begun by an address that the api has given."""
+    s3_public_endpoint: Endpoint | None = None
+    """Where readers reach the bucket, if not at `s3_endpoint`."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -152,7 +163,7 @@ class Settings(BaseSettings):
     """A worker takes jobs of at most so many GPUs a machine, or CPU processes where there is none; None: as many as it is shown."""
     code_execution: Literal["off", "bubblewrap"] = "off"
     """Whether engines may run programs that a model has written; in a sandbox of bubblewrap, or not at all."""
-    judge_url: str | None = None
+    judge_url: JudgeEndpoint | None = None
     """Base of an OpenAI-compatible endpoint, e.g. https://api.example.com/v1; None: jobs have no judge."""
     judge_model: str | None = None
     judge_api_key: SecretStr | None = None
@@ -179,43 +190,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
-    @field_validator("broker_url")
-    @classmethod
-    def _broker(cls, value: str) -> str:
-        if not value.startswith(_BROKERS):
+    @model_validator(mode="after")
+    def _presigned(self) -> Settings:
+        if self.downloads == "presigned" and self.store_url is None:
             raise ValueError(
-                "CPD_BROKER_URL must begin with filesystem:// or redis:// (rediss:// with TLS): "
-                "the other brokers of Celery were measured to lose or duplicate work here"
+                "CPD_DOWNLOADS=presigned wants a bucket in CPD_STORE_URL: a folder has no addresses to give"
             )
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _database(cls, value: str) -> str:
-        refusal = "CPD_DATABASE_URL must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
-        try:
-            url = make_url(value)
-        except ArgumentError as error:
-            raise ValueError(refusal) from error
-        if url.drivername not in _DATABASES or not url.database or url.database == ":memory:":
-            raise ValueError(refusal)
-        return value
-
-    @field_validator("judge_url")
-    @classmethod
-    def _endpoint(cls, value: str | None) -> str | None:
-        parts = urlsplit(value or "https://x")
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or "@" in parts.netloc
-            or parts.query
-            or parts.fragment
-        ):
-            raise ValueError(
-                "CPD_JUDGE_URL must be http(s)://HOST/PATH without user or query; the key goes into CPD_JUDGE_API_KEY"
-            )
-        return value
+        return self
 
     @model_validator(mode="after")
     def _judge(self) -> Settings:

@@ -1,18 +1,19 @@
-"""Where artifacts and data sets lie. One protocol, so that an object store can take the folder's place."""
+"""Where artifacts and data sets lie: one protocol, which a folder (`directory.py`) and a bucket of S3's (`bucket.py`) keep."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
-from uuid import uuid4
+from typing import Protocol
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,15}}")
-_CHUNK = 1 << 20
 
 
 class InvalidKey(ValueError):
@@ -23,15 +24,29 @@ class StoredFileMissing(Exception):
     """No file lies under this key."""
 
 
-class Store(Protocol):
-    """Files under keys such as `jobs/<job>/<fence>/<name>/model.safetensors`. A file is whole or absent, and never changes."""
+class ContentDiffers(Exception):
+    """A file does not have the sha256 that it is said to have."""
 
-    def put(self, key: str, source: Path) -> int:
-        """Keep a copy of `source`, durable on return; replaces what lay under `key`. Returns its bytes."""
+
+class StoreUnavailable(OSError):
+    """The store does not answer, or refuses to: the message tells people why. What it has taken stands; asking again is fine."""
+
+
+class Files(Protocol):
+    """Files under keys such as `jobs/<job>/<fence>/<name>/model.safetensors`. A file is whole or absent, and never changes.
+
+    Every call raises StoreUnavailable where the store is away, and InvalidKey.
+    """
+
+    def put(self, key: str, source: Path, *, sha256: str) -> int:
+        """Keep a copy of `source`, durable on return; replaces what lay under `key`. Returns its bytes.
+
+        What is kept has this sha256, or nothing is: raises ContentDiffers.
+        """
         ...
 
-    def fetch(self, key: str, target: Path) -> None:
-        """Copy a file to `target`, which its owner may then change. Raises StoredFileMissing."""
+    def fetch(self, key: str, target: Path, *, sha256: str) -> None:
+        """Copy a file to `target`, which its owner may then change. Raises StoredFileMissing and ContentDiffers."""
         ...
 
     def size(self, key: str) -> int:
@@ -47,6 +62,26 @@ class Store(Protocol):
         ...
 
 
+class Store(Files, Protocol):
+    """Where the files of the whole service lie, as whoever opens it has it."""
+
+    def sweep(self, older_than_s: float) -> int:
+        """Remove what uploads have left that never came to their end, of processes that were killed; returns how many."""
+        ...
+
+    def link(self, key: str, *, filename: str, media_type: str) -> str | None:
+        """An address at which whoever has it can download the file, under this name, for a short time; None where none are given."""
+        ...
+
+    def check(self) -> None:
+        """See that files can be kept and removed here."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections. The store is not used afterwards."""
+        ...
+
+
 def checked(key: str) -> str:
     """`key` itself. Raises InvalidKey."""
     if _KEY.fullmatch(key) is None:
@@ -54,84 +89,21 @@ def checked(key: str) -> str:
     return key
 
 
-class DirectoryStore:
-    """A Store in a local directory. Files come in by rename after fsync, as hard links where the file system allows."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def put(self, key: str, source: Path) -> int:
-        target = self._root / checked(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{uuid4().hex}"
-        try:
-            _link_or_copy(source, temporary)
-            size = temporary.stat().st_size
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_up_to(target.parent, self._root)
-        return size
-
-    def fetch(self, key: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with self._open(key):  # a missing file is told from a missing folder of the target
-            shutil.copyfile(self._root / key, target)
-
-    def size(self, key: str) -> int:
-        with self._open(key) as file:
-            return os.fstat(file.fileno()).st_size
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        return _chunks(self._open(key), start, stop)
-
-    def delete(self, prefix: str) -> int:
-        path = self._root / checked(prefix)
-        if path.is_dir():
-            count = sum(1 for file in path.rglob("*") if file.is_file())
-            shutil.rmtree(path)
-            return count
-        existed = path.exists()
-        path.unlink(missing_ok=True)
-        return int(existed)
-
-    def _open(self, key: str) -> BinaryIO:
-        try:
-            return (self._root / checked(key)).open("rb")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise StoredFileMissing(key) from error
-
-
-def _chunks(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:
-    with file:
-        file.seek(start)
-        left = None if stop is None else stop - start
-        while left is None or left > 0:
-            chunk = file.read(_CHUNK if left is None else min(_CHUNK, left))
-            if not chunk:
-                return
-            left = None if left is None else left - len(chunk)
-            yield chunk
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """The store and a sealed directory may share bytes, for neither is ever written in place."""
+def discard(files: Files, prefix: str) -> None:
+    """Remove what no row names any more. Where that fails the files are waste, and nobody's trouble but the log's."""
     try:
-        target.hardlink_to(source)
-    except OSError:
-        # Another file system, or one without hard links.
-        shutil.copyfile(source, target)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+        files.delete(prefix)
+    except OSError as error:
+        log.warning("leftover_in_store", prefix=prefix, error=type(error).__name__)
 
 
-def _sync_up_to(folder: Path, root: Path) -> None:
-    """Make renames and new folders durable from `folder` up to `root`."""
-    for path in (folder, *folder.parents):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if path == root:
-            return
+def copy_verified(chunks: Iterator[bytes], target: Path, key: str, sha256: str) -> None:
+    """Write what comes to `target`. Raises ContentDiffers where it is not what it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise ContentDiffers(key)

@@ -13,6 +13,8 @@ import structlog
 
 _SECRET_NAMES = re.compile(r"authorization|api_?key|password|passwd|secret|token$|cookie|dsn", re.IGNORECASE)
 _API_KEY = re.compile(r"\bcpd_[A-Za-z0-9]+_[A-Za-z0-9_-]+")
+# What they tell below this has tokens and signatures in it, and bodies of requests.
+_TALKATIVE = ("aiobotocore", "botocore", "fsspec", "s3fs")
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@/]+@", re.IGNORECASE)
 
 
@@ -40,6 +42,8 @@ def configure(*, json: bool, level: str = "info", stream: TextIO | None = None) 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -22,7 +22,7 @@ from api.core.errors import (
     ValidationFailed,
 )
 from api.core.settings import Settings
-from api.core.storage import Store, StoredFileMissing
+from api.core.storage import Store, StoredFileMissing, discard
 from api.datasets import queries, service
 from api.datasets.tables import PartedUpload, UploadPart
 from api.datasets.upload import Received
@@ -86,15 +86,15 @@ def add_part(
         if find(session, tenant_id, upload_id).state != "pending":
             raise UploadEnded
     try:
-        store.put(key, received.path)
+        store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
             known = _known(session, tenant_id, upload_id, received, retried=retried)
             part = known or _added(session, part_id, upload_id, received)
     except BaseException:
-        store.delete(key)
+        discard(store, key)
         raise
     if known is not None:
-        store.delete(key)
+        discard(store, key)
     return part
 
 
@@ -163,7 +163,7 @@ def complete(
             keep_s=row.keep_s,
         )
         made = service.register(make, store, settings, upload, joined, first=close)
-    store.delete(_folder(row.id))
+    discard(store, _folder(row.id))
     return made.id
 
 
@@ -202,7 +202,7 @@ def cancel(make: sessionmaker[Session], store: Store, tenant_id: str, upload_id:
         row = find(session, tenant_id, upload_id)
     if row.state != "cancelled":
         raise UploadEnded
-    store.delete(_folder(upload_id))
+    discard(store, _folder(upload_id))
     return row
 
 
@@ -214,9 +214,9 @@ def expire(make: sessionmaker[Session], store: Store) -> int:
     for upload_id in overdue:
         with db.transaction(make) as session:
             queries.end_upload(session, upload_id, "expired")
-        store.delete(_folder(upload_id))
+        discard(store, _folder(upload_id))
     for upload_id in forgotten:
-        # Once more: a part that was being put when its upload ended, by a process that was killed there.
+        # Once more: a part that was being put when its upload ended, by a process that was killed there, or what the store would not do.
         store.delete(_folder(upload_id))
         with db.transaction(make) as session:
             session.execute(queries.forget_upload(upload_id))

@@ -19,6 +19,7 @@ from api.core.errors import (
     NotFound,
     QuotaExceeded,
     RangeNotSatisfiable,
+    StorageUnavailable,
     UnsupportedMediaType,
     UploadTooLarge,
     ValidationFailed,
@@ -76,6 +77,7 @@ Sha256 = Annotated[
     status_code=201,
     openapi_extra=_BODY,
     responses=declared(
+        StorageUnavailable,
         BodyTimeout,
         UploadTooLarge,
         UnsupportedMediaType,
@@ -145,10 +147,13 @@ def delete_dataset(who: Writer, known: Known, dataset_id: DatasetId) -> None:
 @router.get(
     "/{dataset_id}/content",
     response_class=Response,
-    responses={**declared_bytes(*service.CONTENT_TYPES.values()), **declared(NotFound, RangeNotSatisfiable)},
+    responses={
+        **declared_bytes(*service.CONTENT_TYPES.values()),
+        **declared(NotFound, StorageUnavailable, RangeNotSatisfiable),
+    },
 )
 def download_dataset(request: Request, who: Reader, known: Known, dataset_id: DatasetId) -> Response:
     """The bytes as they were uploaded."""
     with known.reading() as session:
         row = service.find(session, who.tenant_id, dataset_id)
-        return send(request, service.content(known.store, row))
+    return send(request, service.content(known.store, row))

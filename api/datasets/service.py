@@ -16,7 +16,7 @@ from api.core import db
 from api.core.db import now
 from api.core.errors import ChecksumMismatch, DatasetInUse, NotFound, QuotaExceeded
 from api.core.settings import Settings
-from api.core.storage import Store
+from api.core.storage import Store, discard
 from api.datasets import queries
 from api.datasets.schemas import DatasetPage, DatasetView, Report
 from api.datasets.tables import Dataset
@@ -63,7 +63,7 @@ def register(
     dataset_id = f"ds_{uuid.uuid4().hex}"
     key = f"datasets/{dataset_id}/data{received.path.suffix}"
     try:
-        store.put(key, received.path)
+        store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
             if first is not None:
                 first(session, dataset_id)
@@ -74,7 +74,7 @@ def register(
             session.refresh(row)
             made = view(row)
     except BaseException:
-        store.delete(f"datasets/{dataset_id}")
+        discard(store, f"datasets/{dataset_id}")
         raise
     return made
 
@@ -135,7 +135,7 @@ def delete(make: sessionmaker[Session], store: Store, tenant_id: str, dataset_id
     with db.transaction(make) as session:
         key = queries.delete(session, dataset_id, tenant_id=tenant_id)
     # After the commit: bytes without a row are waste, a row without bytes would be a lie.
-    store.delete(key)
+    discard(store, key)
 
 
 def expire(make: sessionmaker[Session], store: Store) -> int:
@@ -154,12 +154,14 @@ def expire(make: sessionmaker[Session], store: Store) -> int:
 
 def content(store: Store, row: Dataset) -> Content:
     """The bytes of a data set as they were uploaded."""
+    media_type = CONTENT_TYPES.get(PurePath(row.storage_key).suffix, "application/jsonl")
     return Content(
         size_bytes=row.size_bytes,
         sha256=row.sha256,
         filename=row.name,
-        media_type=CONTENT_TYPES.get(PurePath(row.storage_key).suffix, "application/jsonl"),
+        media_type=media_type,
         read=partial(store.read, row.storage_key),
+        link=partial(store.link, row.storage_key, filename=row.name, media_type=media_type),
     )
 
 

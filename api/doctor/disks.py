@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
 from api.core.settings import Settings
-from api.core.storage import DirectoryStore, Store
+from api.core.storage import Store, StoreUnavailable
+from api.core.stores import open_store
 from api.doctor.findings import Finding, broken, doubtful, well
 from api.quantities import size
 
@@ -20,35 +23,47 @@ _CONTENT = b"written by cpd doctor, to be read back\n"
 
 
 def examined(settings: Settings) -> Iterator[Finding]:
-    """The store by writing and reading a file in it; scratch space and the cache of states by their folders."""
-    yield from _store(DirectoryStore(settings.store_dir), settings)
+    """The store, folder or bucket, by writing and reading a file in it; scratch space and the cache of states by their folders."""
+    yield from _store(settings)
     yield from _folder("scratch", settings.scratch_dir, "CPD_SCRATCH_DIR")
     yield from _folder("teachers' states", settings.state_cache_dir, "CPD_STATE_CACHE_DIR")
     yield from _first_key(settings)
 
 
-def _store(store: Store, settings: Settings) -> Iterator[Finding]:
-    name = f"doctor/{uuid4().hex}"
-    source = _existing(settings.data_dir) / f".doctor-{uuid4().hex}"
+def _store(settings: Settings) -> Iterator[Finding]:
+    where = settings.store_url or settings.store_dir
     remedy = (
         "api and workers must be able to write in CPD_DATA_DIR/store, the same for all: mend its owner, mount or room"
     )
     try:
-        try:
-            source.write_bytes(_CONTENT)
-            store.put(name, source)
-            whole = b"".join(store.read(name)) == _CONTENT
-        finally:
-            source.unlink(missing_ok=True)
-            store.delete("doctor")
+        with closing(open_store(settings)) as store:
+            whole = _gives_back(store, settings)
+    except StoreUnavailable as error:
+        reason, _, todo = str(error).rpartition(": ")
+        yield broken("store", reason, todo)
+        return
     except OSError as error:
-        yield broken("store", f"{settings.store_dir}: {error.strerror or error}", remedy)
+        yield broken("store", f"{where}: {error.strerror or error}", remedy)
         return
     if not whole:
-        yield broken("store", f"{settings.store_dir} gives back something else than was written", "look at the disk")
+        yield broken("store", f"{where} gives back something else than was written", "look at what keeps it")
         return
-    yield well("store", f"writes, syncs and reads in {settings.store_dir}")
-    yield _room("store", settings.store_dir)
+    yield well("store", f"writes, syncs and reads in {where}")
+    if settings.store_url is None:
+        yield _room("store", settings.store_dir)
+
+
+def _gives_back(store: Store, settings: Settings) -> bool:
+    """Whether a file that is written is read as it was. Raises OSError."""
+    name = f"doctor/{uuid4().hex}"
+    source = _existing(settings.data_dir) / f".doctor-{uuid4().hex}"
+    try:
+        source.write_bytes(_CONTENT)
+        store.put(name, source, sha256=hashlib.sha256(_CONTENT).hexdigest())
+        return b"".join(store.read(name)) == _CONTENT
+    finally:
+        source.unlink(missing_ok=True)
+        store.delete("doctor")
 
 
 def _folder(check: str, folder: Path, variable: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from api.artifacts.tables import Artifact
 from api.core import db
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, ValidationFailed
 from api.core.settings import Settings
-from api.core.storage import Store
+from api.core.storage import Store, discard
 from api.openai import queries
 from api.openai.names import MADE, local_models, made
 from api.openai.schemas import Model, ModelList
@@ -51,7 +51,7 @@ def delete(make: sessionmaker[Session], store: Store, tenant_id: str, name: str)
         prefixes = session.scalars(queries.expire(named["job"], named["checkpoint"])).all()
     # After the commit: files without a row are waste, a row without files would be a lie.
     for prefix in prefixes:
-        store.delete(prefix)
+        discard(store, prefix)
 
 
 def find(session: Session, tenant_id: str, named: re.Match[str]) -> Artifact:

@@ -104,7 +104,7 @@ def download_file(request: Request, who: Reader, known: Known, file_id: str) -> 
     """The bytes of a file."""
     with known.reading() as session:
         row = files.find(session, who.tenant_id, file_id)
-        return send(request, files.content(known.store, row))
+    return send(request, files.content(known.store, row))
 
 
 @router.post("/fine_tuning/jobs")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from api.artifacts import flips, samples
 from api.artifacts import service as artifacts
 from api.artifacts.schemas import FlipMetric, FlipView, Opponent
+from api.artifacts.tables import Artifact
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound
 from api.core.storage import Store
 from api.events import queries as event_queries
@@ -24,6 +26,7 @@ from cpd_engine.config import RunConfig
 from cpd_engine.events import DataReady, Exported, Planned, ProfileReady, Reported, RunStarted
 
 T = TypeVar("T")
+Reading = Callable[[], AbstractContextManager[Session]]
 EXPORT = "model"
 LINEAGE = "lineage.json"
 _SHOWN = 5
@@ -77,10 +80,13 @@ class JobFacts:
         return named if named in scores or not scores else next(iter(scores))
 
 
-def gather(session: Session, store: Store, tenant_id: str, job_id: str) -> JobFacts:
-    """Raises NotFound."""
-    job = jobs.get(session, tenant_id, job_id)
-    told = session.scalars(event_queries.of_kinds([job_id], *_KINDS)).all()
+def gather(reading: Reading, store: Store, tenant_id: str, job_id: str) -> JobFacts:
+    """Rows first, then files, with no session open. Raises NotFound."""
+    with reading() as session:
+        job = jobs.get(session, tenant_id, job_id)
+        told = session.scalars(event_queries.of_kinds([job_id], *_KINDS)).all()
+        spent = spent_of(told, session.scalars(queries.attempts(job_id)).all(), _sums(session, job_id))
+        export, answers = _export(session, tenant_id, job_id), _answers(session, tenant_id, job_id)
     data = {event.kind: event.data for event in told}
     report = _last(data, Reported, "reported")
     config = RunConfig.model_validate_json(json.dumps(job.resolved))
@@ -93,11 +99,11 @@ def gather(session: Session, store: Store, tenant_id: str, job_id: str) -> JobFa
         profile=_last(data, ProfileReady, "profile_ready"),
         report=report,
         exported=_last(data, Exported, "exported"),
-        lineage=_lineage(session, store, tenant_id, job_id),
-        worse=[] if report is None else _worse(session, store, tenant_id, job_id, config),
+        lineage=None if export is None else _lineage(store, export),
+        worse=[] if report is None or answers is None else _worse(store, answers, config),
         warnings=_warnings(told),
         recalled=frozenset(str(event.data["what"]) for event in told if event.kind == "recalled"),
-        spent=spent_of(told, session.scalars(queries.attempts(job_id)).all(), _sums(session, job_id)),
+        spent=spent,
     )
 
 
@@ -116,9 +122,22 @@ def _sums(session: Session, job_id: str) -> dict[str, float]:
     return {row.name: float(row.total) for row in session.execute(event_queries.sums([job_id], list(queries.SUMMED)))}
 
 
-def _lineage(session: Session, store: Store, tenant_id: str, job_id: str) -> dict[str, Any] | None:
+def _export(session: Session, tenant_id: str, job_id: str) -> Artifact | None:
     try:
-        export = artifacts.find(session, tenant_id, job_id, EXPORT)
+        return artifacts.find(session, tenant_id, job_id, EXPORT)
+    except (NotFound, ArtifactExpired):
+        return None
+
+
+def _answers(session: Session, tenant_id: str, job_id: str) -> samples.Answers | None:
+    try:
+        return samples.find(session, tenant_id, job_id, None)
+    except (ArtifactNotReady, ArtifactExpired):
+        return None
+
+
+def _lineage(store: Store, export: Artifact) -> dict[str, Any] | None:
+    try:
         content = artifacts.file_content(store, export, LINEAGE)
     except (NotFound, ArtifactExpired):
         return None
@@ -126,11 +145,11 @@ def _lineage(session: Session, store: Store, tenant_id: str, job_id: str) -> dic
     return found if isinstance(found, dict) else None
 
 
-def _worse(session: Session, store: Store, tenant_id: str, job_id: str, config: RunConfig) -> list[Worse]:
+def _worse(store: Store, answers: samples.Answers, config: RunConfig) -> list[Worse]:
     """Against every other model of the job; right and wrong where any answer is right, else the score that the run is judged by."""
     try:
-        content = samples.find(session, store, tenant_id, job_id, None)
-    except (ArtifactNotReady, ArtifactExpired):
+        content = answers.content(store)
+    except ArtifactExpired:
         return []
     made = []
     for against in _OPPONENTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from api.auth import Reader
-from api.core.errors import ArtifactNotReady, NotFound, RangeNotSatisfiable, ValidationFailed
+from api.core.errors import ArtifactNotReady, NotFound, RangeNotSatisfiable, StorageUnavailable, ValidationFailed
 from api.deps import ComparisonId, JobId, Known
 from api.downloads import declared_bytes
 from api.problems import declared
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", tags=["reports"])
 
 _RESPONSES = {
     **declared_bytes("text/html", "text/markdown"),
-    **declared(NotFound, ArtifactNotReady, RangeNotSatisfiable, ValidationFailed),
+    **declared(NotFound, ArtifactNotReady, StorageUnavailable, RangeNotSatisfiable, ValidationFailed),
 }
 
 
@@ -27,9 +27,8 @@ def get_job_report(
     request: Request, who: Reader, known: Known, job_id: JobId, form: Form = ReportFormat.HTML
 ) -> Response:
     """What a job did, whether it helped, where it did harm, what it cost and how to do it again, for people, as one file."""
-    with known.reading() as session:
-        content = service.of_job(session, known.store, who.tenant_id, job_id, form, known.settings)
-        return answer(request, content)
+    content = service.of_job(known.reading, known.store, who.tenant_id, job_id, form, known.settings)
+    return answer(request, content)
 
 
 @router.head("/comparisons/{comparison_id}/report", include_in_schema=False)

@@ -23,7 +23,7 @@ from api.reports.blocks import Picture, Report
 from api.reports.comparison_facts import ComparisonFacts
 from api.reports.comparison_facts import gather as gather_comparison
 from api.reports.comparison_report import comparison_report
-from api.reports.job_facts import gather
+from api.reports.job_facts import Reading, gather
 from api.reports.job_report import job_report
 from api.web import difficulty_figures, quality_figures
 from api.web.comparison_figures import methods
@@ -47,10 +47,13 @@ _RENDERERS: dict[ReportFormat, tuple[Callable[[Report], str], str, str]] = {
 
 
 def of_job(
-    session: Session, store: Store, tenant_id: str, job_id: str, form: ReportFormat, settings: Settings
+    reading: Reading, store: Store, tenant_id: str, job_id: str, form: ReportFormat, settings: Settings
 ) -> Content:
-    """Raises NotFound, and ArtifactNotReady for a job that has not evaluated and is not over."""
-    facts = gather(session, store, tenant_id, job_id)
+    """Opens its session itself, for the store is asked when that is over.
+
+    Raises NotFound, and ArtifactNotReady for a job that has not evaluated and is not over.
+    """
+    facts = gather(reading, store, tenant_id, job_id)
     if facts.job.kind is not JobKind.DISTILLATION:
         raise NotFound(
             "Reports are of distillations: a probe ends with its forecast, a table is part of its comparison."

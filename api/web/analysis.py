@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api.artifacts import samples
-from api.artifacts.schemas import Change, SamplePage
+from api.artifacts.schemas import Change
 from api.core.errors import ArtifactNotReady
-from api.deps import Cursor, JobId, Known, Resources
+from api.deps import Cursor, JobId, Known
 from api.events import service as events
 from api.jobs import service as jobs
 from api.reports import sending
@@ -63,9 +63,8 @@ def show_report(
     request: Request, visit: Visitor, known: Known, job_id: JobId, form: Form = ReportFormat.HTML
 ) -> Response:
     """All of it on one page that can be sent on."""
-    with known.reading() as session:
-        found = reports.of_job(session, known.store, visit.identity.tenant_id, job_id, form, known.settings)
-        return sending.answer(request, found)
+    found = reports.of_job(known.reading, known.store, visit.identity.tenant_id, job_id, form, known.settings)
+    return sending.answer(request, found)
 
 
 @router.get("/jobs/{job_id}/answers")
@@ -83,8 +82,11 @@ def show_answers(
     with known.reading() as session:
         job = jobs.get(session, tenant_id, job_id)
         evaluation = events.evaluation(session, tenant_id, job_id)
-        found = _answers(session, known, tenant_id, job_id, suite, changed, cursor)
-    report = evaluation.report
+        answers = _answers(session, tenant_id, job_id, suite)
+    report, found = evaluation.report, None
+    if answers is not None:
+        content = answers.content(known.store)
+        found = samples.page(content, limit=ANSWERS_A_PAGE, cursor=cursor, changed=changed)
     suites = [one.suite for one in report.suites] if report is not None else []
     told: dict[str, Any] = {"suite": suite, "changed": changed, "suites": suites, "samples": found}
     # On the first page alone: of the others everybody knows what they asked for.
@@ -113,18 +115,9 @@ def pinned_rows(scores: Iterable[Evaluated]) -> list[Pinned]:
     return list(found.values())
 
 
-def _answers(
-    session: Session,
-    known: Resources,
-    tenant_id: str,
-    job_id: str,
-    suite: str | None,
-    changed: Change | None,
-    cursor: str | None,
-) -> SamplePage | None:
+def _answers(session: Session, tenant_id: str, job_id: str, suite: str | None) -> samples.Answers | None:
     try:
-        content = samples.find(session, known.store, tenant_id, job_id, suite)
-        return samples.page(content, limit=ANSWERS_A_PAGE, cursor=cursor, changed=changed)
+        return samples.find(session, tenant_id, job_id, suite)
     except ArtifactNotReady:
         return None
 

@@ -207,7 +207,7 @@ def download_checkpoint(
     """A checkpoint as one tar archive, as /v1 sends it."""
     with known.reading() as session:
         found = artifacts.find(session, visit.identity.tenant_id, job_id, name)
-        return send(request, artifacts.archive_content(known.store, found, which))
+    return send(request, artifacts.archive_content(known.store, found, which))
 
 
 @router.get("/jobs/{job_id}/checkpoints/{name}/files/{path:path}")
@@ -215,4 +215,4 @@ def download_file(request: Request, visit: Visitor, known: Known, job_id: JobId,
     """One file of a checkpoint."""
     with known.reading() as session:
         found = artifacts.find(session, visit.identity.tenant_id, job_id, name)
-        return send(request, artifacts.file_content(known.store, found, path))
+    return send(request, artifacts.file_content(known.store, found, path))

@@ -215,7 +215,7 @@ def test_a_gpu_is_reserved_only_under_its_profile() -> None:
 
 def test_a_password_is_never_written_down_and_never_optional() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    interpolated = re.findall(r"(?<!\$)\$\{([A-Z_]+)([^}]*)\}", text)
+    interpolated = re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)([^}]*)\}", text)
     passwords = {name: rest for name, rest in interpolated if name.endswith("PASSWORD")}
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
 
@@ -226,8 +226,8 @@ def test_a_password_is_never_written_down_and_never_optional() -> None:
 
 def test_the_example_names_every_variable_that_compose_reads() -> None:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    read = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", text))
-    example = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+    read = set(re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", text))
+    example = set(re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
 
     # Compose itself reads COMPOSE_PROFILES.
     assert example == read | {"COMPOSE_PROFILES"}
@@ -243,7 +243,7 @@ def test_every_variable_of_ours_is_a_setting(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_the_environment_of_a_service_makes_valid_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {"POSTGRES_PASSWORD": "a1", "REDIS_PASSWORD": "b2"}
-    pattern = re.compile(r"\$\{([A-Z_]+)(?::[-?]([^}]*))?\}")
+    pattern = re.compile(r"\$\{([A-Z0-9_]+)(?::[-?]([^}]*))?\}")
     for key, value in service(name)["environment"].items():
         monkeypatch.setenv(key, pattern.sub(lambda m: chosen.get(m[1]) or m[2], str(value)))
 

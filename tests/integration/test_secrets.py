@@ -7,6 +7,7 @@ import json
 import logging
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from sqlalchemy.engine import make_url
 from api.core.telemetry import configure
 from api.jobs.states import JobState
 from tests.backends import Backend
+from tests.buckets import Bucket
 from tests.integration.http.api import JSONL, Api, outage, serving
 from tests.integration.worker.fleet import SPEC, Fleet
 
-DATABASE, JUDGE, STORE, ROW = "c4n4ry-database", "c4n4ry-judge", "c4n4ry-store", "c4n4ry-row"
+DATABASE, JUDGE, STORE, TOKEN, ROW = "c4n4ry-database", "c4n4ry-judge", "c4n4ry-store", "c4n4ry-token", "c4n4ry-row"
 ROWS = json.dumps({"prompt": ROW, "completion": ROW}).encode() + b"\n{\n"
 
 
@@ -37,12 +39,11 @@ def logged() -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-def guarded(backend: Backend) -> Backend:
-    """The backend with a password in the database's address, which the test's server does not ask for, and a judge with a key."""
+def guarded(backend: Backend, bucket: Bucket) -> Backend:
+    """The backend with a password in the database's address, which the test's server does not ask for, a judge with a key, and a bucket."""
     url = make_url(backend.settings.database_url).set(password=DATABASE).render_as_string(hide_password=False)
-    return backend.with_settings(
-        database_url=url, judge_url="https://judge.example.com/v1", judge_model="j", judge_api_key=JUDGE
-    )
+    judge = {"judge_url": "https://judge.example.com/v1", "judge_model": "j", "judge_api_key": JUDGE}
+    return replace(backend.with_settings(database_url=url, **judge, **bucket.settings), bucket=bucket)
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)
@@ -50,12 +51,13 @@ def test_no_secret_gets_out(
     guarded: Backend, tmp_path: Path, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", STORE)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
     folder = tmp_path / "workers"
     folder.mkdir()
     fleet = Fleet(backend=guarded, folder=folder)
     try:
         with serving(guarded) as api:
-            secrets = {DATABASE, JUDGE, STORE, *(key.split("_")[2] for key in api.keys.values())}
+            secrets = {DATABASE, JUDGE, STORE, TOKEN, *(key.split("_")[2] for key in api.keys.values())}
             job_id = ask_for_everything(api)
             fleet.start(
                 judge_api_key=JUDGE, judge_url="https://judge.example.com/v1", judge_model="j", log_level="debug"
@@ -115,4 +117,5 @@ def kept(backend: Backend, folder: Path) -> Mapping[str, str]:
             f"table {table.name}": "\n".join(str(tuple(row)) for row in connection.execute(select(table)))
             for table in tables.tables.values()
         }
-    return rows | {str(path): path.read_text("latin-1") for path in folder.rglob("*") if path.is_file()}
+    stored = {f"store: /{key}": content.decode("latin-1") for key, content in backend.stored().items()}
+    return rows | stored | {str(path): path.read_text("latin-1") for path in folder.rglob("*") if path.is_file()}

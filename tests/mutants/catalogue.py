@@ -118,9 +118,9 @@ MUTANTS = (
     ),
     Mutant(
         name="sync-of-the-store",
-        file="api/core/storage.py",
-        before="        os.fsync(file.fileno())\n",
-        after="        pass\n",
+        file="api/core/directory.py",
+        before="                os.fsync(file.fileno())\n",
+        after="                pass\n",
         test=f"{DISK}/test_power_loss.py::test_a_file_that_the_store_took_is_there_under_its_key",
     ),
     Mutant(

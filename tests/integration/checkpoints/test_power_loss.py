@@ -11,8 +11,9 @@ from typing import get_args
 import pytest
 import torch
 
+from api.core.archive import sha256_of
 from api.core.db import connect
-from api.core.storage import DirectoryStore
+from api.core.directory import DirectoryStore
 from cpd_engine import checkpoint
 from tests.integration.checkpoints.forgetful_disk import Names, PowerLoss, forgetful
 
@@ -95,7 +96,7 @@ def test_a_file_that_the_store_took_is_there_under_its_key(tmp_path: Path, names
         assert all(path.read_bytes() == source.read_bytes() for path in kept)
 
     def put(store: Path) -> None:
-        DirectoryStore(store).put("jobs/j/1/model/model.safetensors", source)
+        DirectoryStore(store).put("jobs/j/1/model/model.safetensors", source, sha256=sha256_of(source))
 
     cut_at_every_fsync(put, found, tmp_path, names)
 

@@ -58,7 +58,7 @@ def test_nothing_fails_in_an_installation_that_is_well(backend: Backend) -> None
     assert [one["check"] for one in told["findings"] if one["level"] == "failure"] == []
     assert "1 alive" in found["workers"]["said"]
     assert "torch 2." in found["engine"]["said"]
-    assert "doctor" not in {path.name for path in backend.settings.store_dir.iterdir()}, "nothing of it stays behind"
+    assert backend.stored("doctor") == {}, "nothing of it stays behind"
 
 
 def test_a_failure_is_told_to_people_with_what_to_do_and_by_the_exit_code(tmp_path: Path, backend: Backend) -> None:

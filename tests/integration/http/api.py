@@ -141,8 +141,9 @@ class Api:
         for number, (path, content) in enumerate(files.items()):
             file = source / str(number)
             file.write_bytes(content)
-            self.resources.store.put(f"{prefix}/{path}", file)
-            entries.append({"path": path, "size_bytes": len(content), "sha256": sha256_of(file)})
+            sha256 = sha256_of(file)
+            self.resources.store.put(f"{prefix}/{path}", file, sha256=sha256)
+            entries.append({"path": path, "size_bytes": len(content), "sha256": sha256})
         sealed = Sealed(
             id=f"art_{uuid4().hex}",
             name=name,

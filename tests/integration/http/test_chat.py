@@ -19,8 +19,7 @@ from sqlalchemy import func, select
 from api.completions import queries
 from api.completions.tables import Completion
 from api.core.db import reading, transaction
-from api.core.storage import DirectoryStore
-from tests.backends import Backend
+from tests.backends import STORES, Backend
 from tests.deadline import eventually
 from tests.integration.http.api import Api, serving
 from tests.integration.http.test_openai import speaking
@@ -45,7 +44,7 @@ def desk(api: Api) -> Iterator[Desk]:
     ).settings
     with transaction(api.backend.make) as session:
         show(session, WORKER, None)
-    with Desk(api.backend.make, DirectoryStore(settings.store_dir), settings, WORKER.worker_id) as made:
+    with Desk(api.backend.make, api.resources.store, settings, WORKER.worker_id) as made:
         yield made
 
 
@@ -96,6 +95,7 @@ def open_rows(api: Api) -> int:
         return session.scalars(select(func.count()).select_from(Completion)).one()
 
 
+@STORES
 def test_student_and_teacher_answer_whole_and_in_pieces(quick: Api, client: OpenAI, model: str) -> None:
     teacher = model.replace(":model", ":teacher")
     assert client.models.retrieve(teacher).id == teacher

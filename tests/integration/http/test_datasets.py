@@ -7,16 +7,16 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from tests.backends import Backend
+from tests.backends import STORES, Backend
 from tests.deadline import eventually
 from tests.integration.http.api import JSONL, ROWS, SPEC, Api, serving
 
 
 def left_behind(backend: Backend) -> list[str]:
-    """Files of uploads and data sets that lie on the disk."""
+    """Files of uploads that lie on the disk, and of data sets in the store."""
     settings = backend.settings
-    folders = (settings.scratch_dir / "uploads", settings.store_dir / "datasets")
-    return sorted(str(path.relative_to(settings.data_dir)) for f in folders for path in f.rglob("*") if path.is_file())
+    coming = (path for path in (settings.scratch_dir / "uploads").rglob("*") if path.is_file())
+    return sorted([*(str(path.relative_to(settings.data_dir)) for path in coming), *backend.stored("datasets/")])
 
 
 def upload(
@@ -26,6 +26,7 @@ def upload(
     return api.owner.post("/v1/datasets", params={"name": name} | (query or {}), content=content, headers=headers)
 
 
+@STORES
 def test_an_upload_is_known_by_its_hash_and_comes_back_byte_by_byte(api: Api) -> None:
     answer = upload(api, ROWS, x_checksum_sha256=hashlib.sha256(ROWS).hexdigest().upper())
     dataset = answer.json()
@@ -128,6 +129,7 @@ def test_too_many_bad_rows_are_refused_with_their_lines_and_without_their_text(a
     assert left_behind(api.backend) == []
 
 
+@STORES
 def test_bytes_that_are_not_the_announced_ones_are_refused_and_leave_nothing(api: Api) -> None:
     answer = upload(api, ROWS, x_checksum_sha256="0" * 64)
 
@@ -144,6 +146,7 @@ def test_an_upload_beyond_the_limit_leaves_nothing_whether_announced_or_not(api:
     assert left_behind(api.backend) == []
 
 
+@STORES
 def test_an_upload_that_breaks_off_leaves_nothing(api: Api) -> None:
     host, port = api.url.removeprefix("http://").split(":")
     head = f"POST /v1/datasets?name=a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.keys['owner']}\r\n"
@@ -168,6 +171,7 @@ def test_a_tenant_s_data_sets_weigh_so_much_and_no_more(short: Backend) -> None:
         assert len(left_behind(api.backend)) == 2
 
 
+@STORES
 def test_a_data_set_that_a_live_job_needs_stays_until_the_job_is_over(api: Api) -> None:
     dataset = api.upload()
     job = api.submit(dataset={"train": dataset})

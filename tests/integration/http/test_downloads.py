@@ -15,7 +15,7 @@ from api.artifacts.tables import Artifact
 from api.core.db import now, transaction
 from api.jobs import transitions
 from api.jobs.lease import Hold
-from tests.backends import Backend
+from tests.backends import STORES, Backend
 from tests.integration.http.api import Api, serving
 
 FILES = {
@@ -80,6 +80,7 @@ def test_pages_meet_every_checkpoint_once(api: Api, hold: Hold) -> None:
     assert names == ["step-3", "step-2", "step-1", "model"]
 
 
+@STORES
 def test_a_file_comes_whole_with_the_hash_of_its_bytes_as_etag(api: Api, hold: Hold) -> None:
     answer = api.reader.get(of_model(hold, "/files/model.safetensors"))
 
@@ -93,6 +94,7 @@ def test_a_file_comes_whole_with_the_hash_of_its_bytes_as_etag(api: Api, hold: H
 N = len(WEIGHTS)
 
 
+@STORES
 def test_a_range_gives_just_those_bytes(api: Api, hold: Hold) -> None:
     meant = {
         "bytes=0-0": (0, 1),
@@ -149,6 +151,7 @@ def test_a_client_that_has_the_bytes_is_told_so(api: Api, hold: Hold) -> None:
     assert api.reader.get(of_model(hold, "/files/model.safetensors"), headers={"if-none-match": '"x"'}).is_success
 
 
+@STORES
 def test_head_tells_size_and_hash_and_sends_nothing(api: Api, hold: Hold) -> None:
     file = api.reader.head(of_model(hold, "/files/model.safetensors"), headers={"range": "bytes=0-9"})
     archive = api.reader.head(of_model(hold, "/download"))
@@ -158,6 +161,7 @@ def test_head_tells_size_and_hash_and_sends_nothing(api: Api, hold: Hold) -> Non
     assert archive.headers["etag"] == api.reader.get(of_model(hold, "/download")).headers["etag"]
 
 
+@STORES
 def test_an_archive_holds_the_files_and_is_the_same_bytes_each_time(api: Api, hold: Hold) -> None:
     first, second = (api.reader.get(of_model(hold, "/download")) for _ in range(2))
     with tarfile.open(fileobj=io.BytesIO(first.content)) as tar:
@@ -169,6 +173,7 @@ def test_an_archive_holds_the_files_and_is_the_same_bytes_each_time(api: Api, ho
     assert first.headers["content-type"] == "application/x-tar"
 
 
+@STORES
 def test_an_archive_in_parts_is_the_archive(api: Api, hold: Hold) -> None:
     whole = api.reader.get(of_model(hold, "/download"))
     size, etag = len(whole.content), whole.headers["etag"]
@@ -214,6 +219,7 @@ def test_a_checkpoint_whose_files_were_removed_is_gone_and_not_unknown(api: Api,
     assert api.reader.get(f"/v1/jobs/{hold.job_id}/checkpoints").json()["data"] == []
 
 
+@STORES
 def test_files_that_go_before_their_row_does_are_gone_too(api: Api, hold: Hold) -> None:
     api.resources.store.delete(f"jobs/{hold.job_id}/{hold.fence}/model/tokenizer.json")
 
@@ -265,6 +271,7 @@ def test_a_file_that_retention_removes_under_its_download_comes_whole(api: Api, 
     assert refusal(api.reader.get(address)) == (410, "artifact_expired")
 
 
+@STORES
 def test_an_archive_whose_files_retention_removes_breaks_off_and_never_passes_for_a_whole(api: Api, hold: Hold) -> None:
     prefix = api.seal(hold, "step-000200", LARGE, role="training")
     address = f"/v1/jobs/{hold.job_id}/checkpoints/step-000200/download"

@@ -22,7 +22,13 @@ def test_a_service_with_everything_is_ready(api: Api) -> None:
     with_worker(api)
 
     assert api.anonymous.get("/healthz").json() == {"status": "ok"}
-    assert api.anonymous.get("/readyz").json() == {"status": "ok", "database": "ok", "broker": "ok", "workers": 1}
+    assert api.anonymous.get("/readyz").json() == {
+        "status": "ok",
+        "database": "ok",
+        "broker": "ok",
+        "store": "ok",
+        "workers": 1,
+    }
     assert api.anonymous.head("/healthz").status_code == api.anonymous.head("/readyz").status_code == 200
 
 

@@ -16,6 +16,7 @@ from api.core.db import now, transaction
 from api.core.storage import StoredFileMissing
 from api.datasets import parts, service
 from api.datasets.tables import Dataset, PartedUpload
+from tests.backends import STORES
 from tests.integration.http.api import Api, serving
 from tests.integration.http.test_openai import CHAT, created, finished, speaking, uploaded
 
@@ -43,11 +44,11 @@ def sent(client: OpenAI, upload: str, data: bytes) -> str:
 
 def nothing_is_left(api: Api) -> bool:
     """No part lies in the store, and no file that was being taken in."""
-    settings = api.backend.settings
-    folders = (settings.store_dir / "uploads", settings.scratch_dir / "uploads")
-    return not [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    coming = api.backend.settings.scratch_dir / "uploads"
+    return not [*api.backend.stored("uploads/"), *(path for path in coming.rglob("*") if path.is_file())]
 
 
+@STORES
 def test_parts_sent_at_once_are_joined_in_the_order_that_is_said(api: Api, client: OpenAI) -> None:
     upload = begun(client, expires_after={"anchor": "created_at", "seconds": 7200})
     pieces = [CHAT[:100], CHAT[100:HALF], CHAT[HALF:]]
@@ -111,7 +112,7 @@ def test_a_part_that_the_client_sends_again_is_the_same_part(api: Api, client: O
     )
 
     assert again.json()["id"] == first
-    assert len(list((api.backend.settings.store_dir / "uploads" / upload).iterdir())) == 1
+    assert len(api.backend.stored(f"uploads/{upload}/")) == 1
 
 
 def test_two_completions_at_once_make_one_file(api: Api, client: OpenAI) -> None:
@@ -132,6 +133,7 @@ def test_two_completions_at_once_make_one_file(api: Api, client: OpenAI) -> None
     assert nothing_is_left(api)
 
 
+@STORES
 def test_a_cancelled_upload_leaves_nothing(api: Api, client: OpenAI) -> None:
     upload = begun(client)
     part = sent(client, upload, CHAT[:HALF])
@@ -143,6 +145,7 @@ def test_a_cancelled_upload_leaves_nothing(api: Api, client: OpenAI) -> None:
     assert nothing_is_left(api)
 
 
+@STORES
 def test_an_upload_that_is_not_completed_in_time_leaves_nothing(api: Api, client: OpenAI) -> None:
     upload = begun(client)
     part = sent(client, upload, CHAT)
@@ -191,6 +194,7 @@ def test_another_tenant_s_upload_is_not_there(api: Api, client: OpenAI) -> None:
                 ask()
 
 
+@STORES
 def test_a_file_past_its_time_is_gone_and_its_bytes_go_when_no_job_needs_them(api: Api, client: OpenAI) -> None:
     kept = uploaded(client)
     file = client.files.create(
@@ -236,6 +240,7 @@ def test_an_expiry_that_cannot_be_kept_is_refused(api: Api, said: dict[str, str]
     assert api.owner.get("/v1/files").json()["data"] == []
 
 
+@STORES
 def test_a_job_s_model_is_deleted_with_its_files(api: Api, client: OpenAI) -> None:
     job = created(client, uploaded(client))
     waiting = created(client, job.training_file)
@@ -252,7 +257,7 @@ def test_a_job_s_model_is_deleted_with_its_files(api: Api, client: OpenAI) -> No
     with pytest.raises(openai.APIStatusError) as expired:
         client.files.content(weights)
     assert expired.value.status_code == 410
-    assert not (api.backend.settings.store_dir / "jobs" / job.id / "1" / "model").exists()
+    assert not api.backend.stored(f"jobs/{job.id}/1/model/")
     after = client.fine_tuning.jobs.retrieve(job.id)
     assert (after.status, after.fine_tuned_model) == ("succeeded", None)
     assert weights not in after.result_files

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from sqlalchemy import select
 
 from api.artifacts.tables import Artifact
 from api.core.db import now, reading, transaction
-from api.core.storage import DirectoryStore
+from api.core.storage import Store
+from api.core.stores import open_store
 from api.datasets.tables import Dataset
 from api.events.tables import JobEvent, JobMetric
 from api.jobs import transitions
@@ -55,6 +57,10 @@ class Fleet:
     folder: Path
     engine: tuple[str, ...] = (sys.executable, str(STAND_IN))
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    store: Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = open_store(self.backend.settings)
 
     def start(self, **settings: str) -> subprocess.Popen[bytes]:
         """A new worker process; its log is `worker-<n>.log`."""
@@ -83,7 +89,7 @@ class Fleet:
         bench = Bench(
             settings=self.backend.with_settings(**values).settings,
             make=self.backend.make,
-            store=DirectoryStore(self.backend.settings.store_dir),
+            store=self.store,
             draining=threading.Event(),
             new_id=lambda: f"art_{uuid4().hex}",
         )
@@ -95,6 +101,7 @@ class Fleet:
             worker.send_signal(signal.SIGCONT)
             worker.kill()
             worker.wait()
+        self.store.close()
 
     def submit(self, **metadata: str) -> str:
         """Queue a job whose metadata tell the stand-in what to do."""
@@ -114,9 +121,11 @@ class Fleet:
     def dataset(self, content: bytes, *, suffix: str = "") -> str:
         """An uploaded data set: its row, and its bytes in the store."""
         dataset_id = f"ds_{uuid4().hex[:16]}"
-        stored = self.backend.settings.store_dir / "datasets" / f"{dataset_id}{suffix}"
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        stored.write_bytes(content)
+        key, sha256 = f"datasets/{dataset_id}{suffix}", hashlib.sha256(content).hexdigest()
+        with tempfile.NamedTemporaryFile() as source:
+            source.write(content)
+            source.flush()
+            self.store.put(key, Path(source.name), sha256=sha256)
         row = Dataset(
             id=dataset_id,
             tenant_id=TENANT,
@@ -125,8 +134,8 @@ class Fleet:
             rows=content.count(b"\n"),
             bad_rows=0,
             size_bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            storage_key=f"datasets/{dataset_id}{suffix}",
+            sha256=sha256,
+            storage_key=key,
             report={},
         )
         with transaction(self.backend.make) as session:
@@ -200,7 +209,7 @@ class Fleet:
     def exported(self, job_id: str) -> str:
         """The exported weights, as the stand-in writes them."""
         (row,) = [row for row in self.artifacts(job_id) if row.role == "export"]
-        return (self.backend.settings.store_dir / row.storage_prefix / "model.safetensors").read_text()
+        return b"".join(self.store.read(f"{row.storage_prefix}/model.safetensors")).decode()
 
     def logs(self) -> str:
         """What the workers logged."""

@@ -9,10 +9,12 @@ import psutil
 from api.core.queue import celery_app, depth, ring
 from api.jobs.bell import Backoff, Bell
 from api.jobs.states import JobState
+from tests.backends import STORES
 from tests.deadline import eventually
 from tests.integration.worker.fleet import Fleet, assert_as_unbroken, engine_of, gone
 
 
+@STORES
 def test_a_killed_worker_takes_its_engine_along_and_another_goes_on(fleet: Fleet) -> None:
     gate = fleet.folder / "gate"
     job_id = fleet.submit(steps="20", gate_step="13", gate=str(gate), deaf="yes")

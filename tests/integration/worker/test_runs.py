@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api.jobs.states import JobState
-from tests.backends import Backend
+from tests.backends import STORES, Backend
 from tests.integration.worker.fleet import SPEC, Fleet, assert_as_unbroken
 
 
@@ -48,6 +48,7 @@ def test_a_probe_fails_as_its_run_would(fleet: Fleet) -> None:
     assert (job.state, job.failure_code) == (JobState.FAILED, "invalid_dataset")
 
 
+@STORES
 def test_what_is_sealed_is_in_the_store_and_only_what_is_retained_stays(fleet: Fleet) -> None:
     job_id = fleet.submit(steps="20", step_s="0.05")
     fleet.work_here(job_id)
@@ -60,13 +61,13 @@ def test_what_is_sealed_is_in_the_store_and_only_what_is_retained_stays(fleet: F
         "model",
     ]
     for row in rows:
-        folder = fleet.backend.settings.store_dir / row.storage_prefix
+        stored = fleet.backend.stored(f"{row.storage_prefix}/")
         if row.expired_at is not None:
-            assert not folder.exists()
+            assert not stored
             continue
         assert row.files[0]["path"] == "manifest.json"
         for file in row.files:
-            content = (folder / file["path"]).read_bytes()
+            content = stored[f"{row.storage_prefix}/{file['path']}"]
             assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size_bytes"], file["sha256"])
 
 
@@ -186,10 +187,10 @@ def test_the_data_sets_of_suites_reach_the_engine_and_a_missing_one_is_named(fle
     assert "ds_aaaaaaaaaaaa" in (job.failure_message or "")
 
 
+@STORES
 def test_a_damaged_data_set_is_refused(fleet: Fleet) -> None:
     dataset_id = fleet.dataset(b"{}\n")
-    stored: Path = fleet.backend.settings.store_dir / "datasets" / dataset_id
-    stored.write_bytes(b"[]\n")
+    fleet.backend.damage(f"datasets/{dataset_id}", b"[]\n")
     spec: dict[str, object] = {
         "teacher": {"tiny": "gpt2"},
         "student": {"tiny": "gpt2"},

@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_an_event(fleet: Fleet) -> None
     fleet.ask(transitions.request_pause, job_id)
     fleet.wait_state(job_id, JobState.PAUSED)
     (newest,) = [row for row in fleet.artifacts(job_id) if row.name == "step-000013"]
-    (fleet.backend.settings.store_dir / newest.storage_prefix / "state.json").write_text("torn")
+    fleet.backend.damage(f"{newest.storage_prefix}/state.json", b"torn")
     gate.touch()
     fleet.ask(transitions.resume, job_id)
     fleet.wait_state(job_id, JobState.SUCCEEDED)
@@ -103,9 +103,9 @@ def test_a_job_whose_every_checkpoint_has_one_flipped_byte_in_each_file_starts_o
     standing = [row for row in fleet.artifacts(job_id) if row.expired_at is None]
     for row in standing:
         for file in row.files:
-            path = fleet.backend.settings.store_dir / row.storage_prefix / file["path"]
-            content = path.read_bytes()
-            path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+            key = f"{row.storage_prefix}/{file['path']}"
+            content = fleet.backend.stored(key)[key]
+            fleet.backend.damage(key, bytes([content[0] ^ 1]) + content[1:])
     gate.touch()
     fleet.ask(transitions.resume, job_id)
     fleet.wait_state(job_id, JobState.SUCCEEDED)
