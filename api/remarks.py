@@ -16,7 +16,7 @@ SUBJECTS = {
 }
 # A metric, its name with its unit, and the digits that mean something.
 METRICS = (("exact_match", "exact match %", 1), ("rouge_l", "ROUGE-L", 2), ("ce", "held-out CE", 3))
-TRAINED = {"teacher": "teacher", "student": "student", "sft": "CE-only twin", "kld": "KLD twin"}
+TRAINED = {"teacher": "teacher", "student": "student", "sft": "CE-only student", "kld": "KLD student"}
 
 
 def remark(kind: str, data: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from api.downloads import send
 from api.events.routes import event_stream
 from api.events.schemas import EVENT_MODELS, Seq
 from api.jobs import service
+from api.jobs.costs import price_of
 from api.jobs.states import JobState
 from api.web import drawing, job_views, sessions
 from api.web.figure_answers import answer
@@ -24,6 +25,7 @@ from api.web.job_lists import Filters, comparable, lines, log
 from api.web.live_figures import Across
 from api.web.pages import PageRoute, page, redirect
 from api.web.visits import COOKIE, Actor, Visitor
+from cpd_engine.config import ResourceSpec
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -142,6 +144,7 @@ def show_job(
             files=files.data,
             across=across,
             may_write=visit.identity.may("write"),
+            price=price_of(ResourceSpec.model_validate(job.resolved.get("resources") or {}), settings),
             kinds=EVENT_MODELS,
             last_seq=service.last_seq(session, tenant_id, job_id),
             spec=job_views.spec_text(job.spec),

@@ -11,9 +11,12 @@ from api.events.queries import Point
 from api.jobs import transitions
 from api.jobs.moves import Failure
 from api.keys.service import revoke_key
-from tests.integration.http.api import Api
+from cpd_engine.events import to_dict
+from tests.backends import Backend
+from tests.integration.http.api import SPEC, Api, serving
 from tests.integration.http.browsing import browser
 from tests.integration.http.test_results import REPORT
+from tests.integration.worker.stand_in import FORECAST
 
 CANARY = "\"'><script>document.title='run'</script><img src=x onerror=alert(1)><b onclick=alert(2)>{{ 7 * 7 }}"
 EPOCH = {
@@ -189,3 +192,21 @@ def test_an_event_stream_of_a_page_ends_with_its_key(api: Api) -> None:
 
     assert "event: state_changed" in seen
     assert not [line for line in rest if line.startswith("data")]
+
+
+def test_a_probe_tells_time_by_phase_and_money_and_leads_to_the_job(short: Backend) -> None:
+    with serving(short.with_settings(gpu_hour_price=3.6, currency="EUR")) as api:
+        job_id = api.owner.post("/v1/jobs/probe", json=SPEC | {"resources": {"gpus": 2}}).json()["id"]
+        hold = api.claim(job_id)
+        api.say(hold, ("forecasted", to_dict(FORECAST)))
+        api.succeed(hold)
+        with browser(api, "owner") as visitor:
+            shown = visitor.http.get(f"/jobs/{job_id}").text
+        with browser(api, "reader") as visitor:
+            read = visitor.http.get(f"/jobs/{job_id}").text
+
+    forecast = shown.split('id="forecast"')[1].split("</section>")[0]
+    for told in ("0:50 to 1:15", "train", "0.12 EUR", "on 2", "1.0 GB"):
+        assert told in " ".join(forecast.split()), told
+    assert f'href="/submit?clone={job_id}">Make it a job' in forecast
+    assert "Make it a job" not in read
