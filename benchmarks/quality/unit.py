@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -82,7 +83,7 @@ def execute(unit: Unit, family: Family, place: Place) -> Record:
     if scored:
         test, teacher = Samples(out / "encoded" / "test.arrow"), models / place.teacher
         rows["student"]["kl"] = distances(test, teacher, out / "export")
-        rows["untouched"]["kl"] = distances(test, teacher, models / place.student)
+        rows["untouched"]["kl"] = _untouched_distances(family, place, test)
         rows["teacher"]["kl"] = np.zeros(len(test))
     scores = {who: _means(columns) for who, columns in rows.items()} if scored else {}
     shutil.rmtree(out)
@@ -114,6 +115,21 @@ def distances(samples: Samples, teacher: Path, student: Path) -> NDArray[np.floa
         sums[part] = [one.sum() for one in np.split(kl_N, at)]
         counts[part] = batch.supervised
     return sums / counts
+
+
+def _untouched_distances(family: Family, place: Place, test: Samples) -> NDArray[np.float64]:
+    """`distances` of the untouched student: the same in every run of a family, whose seeds share their test rows, so measured once."""
+    kept = place.work / "untouched" / f"{family.name}-{family.setup}.npy"
+    if kept.exists():
+        found: NDArray[np.float64] = np.load(kept)
+        return found
+    measured = distances(test, place.work / "models" / place.teacher, place.work / "models" / place.student)
+    kept.parent.mkdir(exist_ok=True)
+    # Renamed whole: the other process may be looking for it.
+    draft = kept.with_suffix(f".{os.getpid()}.draft.npy")
+    np.save(draft, measured)
+    draft.rename(kept)
+    return measured
 
 
 def _columns(answers: list[RowScore]) -> dict[str, NDArray[np.float64]]:
