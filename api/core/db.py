@@ -18,12 +18,14 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Dialect,
+    Double,
     Engine,
     MetaData,
     TypeDecorator,
     create_engine,
     event,
     func,
+    literal,
     select,
     text,
 )
@@ -74,26 +76,25 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
     """The database's clock plus `seconds`: `now()`, `now(60.0)`."""
 
     type = UtcTime()
-    # The seconds are part of the SQL text, so a statement with this in it is not kept in the compiled cache.
-    inherit_cache = False
+    # The seconds are a bound value and no part of the text: SQLAlchemy compiles a statement with this in it once, not each time.
+    inherit_cache = True
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = float(seconds)
-        super().__init__()
+        super().__init__(*([literal(float(seconds), Double())] if seconds else []))
 
 
 @compiles(now, "postgresql")
 def _postgresql_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # clock_timestamp, not now(): a transaction that waited for a lock must not write a lease from before the wait.
-    if not element.seconds:
+    if not len(element.clauses):
         return "clock_timestamp()"
-    return f"(clock_timestamp() + make_interval(secs => {element.seconds!r}))"
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
 
 
 @compiles(now, "sqlite")
 def _sqlite_now(element: now, compiler: SQLCompiler, **kw: Any) -> str:
     # strftime gives milliseconds; padded to the six digits in which SQLAlchemy stores times, so that text order is time order.
-    shift = f", '{element.seconds:+.3f} seconds'" if element.seconds else ""
+    shift = f", printf('%+.3f seconds', {compiler.process(element.clauses, **kw)})" if len(element.clauses) else ""
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now'{shift}) || '000')"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, Select, Update, case, delete, func, select, tuple_, update
@@ -19,6 +20,12 @@ from api.jobs.tables import IdempotencyKey, Job, Worker
 
 def jobs(tenant_id: str) -> Select[Job, datetime, int | None]:
     """(job, the database's clock, place in the queue) of a tenant's jobs, newest first. The next to be claimed has place 1."""
+    return _with_places().where(Job.tenant_id == tenant_id)
+
+
+@cache
+def _with_places() -> Select[Job, datetime, int | None]:
+    # Built once: this is the statement that every poll sends.
     ahead = aliased(Job)
     place = (
         select(func.count())
@@ -30,11 +37,8 @@ def jobs(tenant_id: str) -> Select[Job, datetime, int | None]:
         .correlate(Job)
         .scalar_subquery()
     )
-    return (
-        select(Job, now().label("clock"), case((Job.state == JobState.QUEUED, place), else_=None).label("place"))
-        .where(Job.tenant_id == tenant_id)
-        .order_by(Job.created_at.desc(), Job.id.desc())
-    )
+    shown = case((Job.state == JobState.QUEUED, place), else_=None)
+    return select(Job, now().label("clock"), shown.label("place")).order_by(Job.created_at.desc(), Job.id.desc())
 
 
 def standing(tenant_id: str, job_id: str) -> Select[str, int]:
