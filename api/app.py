@@ -39,6 +39,7 @@ from api.openai.upload_routes import router as uploads
 from api.rates import RateLimiter
 from api.reports.routes import router as reports
 from api.upkeep import Chore, Upkeep
+from api.web import pages
 from api.web.figure_routes import router as figures
 from api.web.routes import router as web
 from api.webhooks import service as webhook_service
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.resources = resources
     problems.install(app)
+    pages.install(app)
     for router in (
         datasets,
         jobs,

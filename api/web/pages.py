@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, cast
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from api import problems
-from api.core.errors import InvalidApiKey, MissingApiKey, ServiceError
+from api.core.errors import InvalidApiKey, MissingApiKey, NotFound, ServiceError
 from api.web.sessions import Visit
 from api.web.templating import environment
 
@@ -82,3 +84,20 @@ def refusal(request: Request, error: ServiceError) -> Response:
     if error.retry_after_s is not None:
         answer.headers["retry-after"] = str(error.retry_after_s)
     return answer
+
+
+def install(app: FastAPI) -> None:
+    """At an address where nothing is, a browser that asks for a page gets one; whoever asks for anything else the envelope, as before."""
+    told = app.exception_handlers[HTTPException]
+
+    async def on_http(request: Request, exc: Exception) -> Response:
+        if isinstance(exc, HTTPException) and exc.status_code == HTTPStatus.NOT_FOUND and _wants_page(request):
+            return refusal(request, NotFound("Nothing is at this address."))
+        return await cast("Awaitable[Response]", told(request, exc))
+
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _wants_page(request: Request) -> bool:
+    asked = "text/html" in request.headers.get("accept", "")
+    return asked and request.method in ("GET", "HEAD") and not request.url.path.startswith("/v1/")

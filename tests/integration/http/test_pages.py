@@ -155,6 +155,21 @@ def test_a_file_is_kept_for_good_under_its_content_s_address_alone(api: Api) -> 
         assert gzip.decompress(b"".join(packed.iter_raw())) == raw.content
 
 
+def test_an_address_of_nothing_is_a_page_for_a_browser_and_the_envelope_for_a_program(api: Api) -> None:
+    page = "text/html,application/xhtml+xml;q=0.9"
+    with browser(api, "reader") as visitor:
+        shown = visitor.http.get("/nothing/<b>", headers={"accept": page})
+        called = visitor.http.get("/v1/nothing", headers={"accept": page})
+    program = api.anonymous.get("/nothing")
+
+    assert (shown.status_code, shown.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "Nothing is at this address" in shown.text
+    assert "<b>" not in shown.text
+    assert "script-src 'self'" in shown.headers["content-security-policy"]
+    for answer in (called, program):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize("name", ["nothing.css", "..%2Ftemplating.py", "%2e%2e%2froutes.py", "style.css%00"])
 def test_no_other_file_is_given_out(api: Api, name: str) -> None:
     assert api.anonymous.get(f"/static/{name}").status_code == 404
