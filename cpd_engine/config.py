@@ -187,15 +187,8 @@ class StudentFromTeacher(Frozen):
     drop_layers: Annotated[int, Field(ge=1, le=512)]
     """How many layers go. At least one is left."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        serialize_by_alias=True,
-    )
+    # The rest is inherited.
+    model_config = ConfigDict(serialize_by_alias=True)
 
 
 CacheMode = Literal["auto", "memory", "disk", "off"]

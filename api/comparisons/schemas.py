@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from api.jobs.schemas import FailureView, Progress, Remark
 from api.jobs.states import JobState, Requested
 from cpd_engine.config import BudgetSpec, MetadataKey, MetadataValue, Name, RunConfig
+from cpd_engine.config import Frozen as Wire
 from cpd_engine.errors import FieldRefused
 from cpd_engine.events import Compared
 
@@ -21,14 +22,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class Asked(BaseModel):
     """Base of what is sent: no unknown field, no coercion, no NaN. A field's docstring is its description."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = Wire.model_config
 
 
 class MemberSpec(Asked):
