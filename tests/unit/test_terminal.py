@@ -336,6 +336,20 @@ def test_an_override_takes_the_place_of_any_source(tmp_path: Path) -> None:
     assert spec.config.dataset.max_rows == 9
 
 
+def test_on_and_off_are_words_in_a_recipe_although_yaml_takes_them_for_truth_values(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "teacher: {tiny: gpt2, cache: off}\n"
+        "student: {tiny: gpt2}\n"
+        "dataset: {synthetic: {}}\n"
+        "policy: {kind: on, student_fraction: 0.25}\n"
+    )
+    config = read_spec(recipe, {}).config
+    assert config.teacher.cache == "off"
+    assert config.policy is not None
+    assert config.policy.kind == "on"
+
+
 @pytest.mark.parametrize("pair", ["train", "=x", "train=", "valid=ds_1"])
 def test_an_override_that_is_none_is_refused(pair: str) -> None:
     with pytest.raises(BadInput, match="SPLIT=ID"):
