@@ -18,7 +18,7 @@ _HEAD = """\
 # The command line
 
 What `--help` tells, on one page. `make reference` writes it from the programs themselves, and a test holds it to them.
-[README](../../README.md#the-command-line) has the commands at a glance.
+[README](../../README.md#the-command-line) has the commands at a glance, [how-to](../how-to/README.md) has them at work.
 
 The service is found by `--url` or `CPD_URL`, the key by `--api-key`, `CPD_API_KEY`, `<data dir>/key` or `~/.config/cpd/key`.
 """
