@@ -28,7 +28,7 @@ def read_spec(path: Path) -> RunConfig:
     except ValidationError as error:
         raise ConfigInvalid(f"{path.name}: {_faults(error)}") from error
     except OSError as error:
-        raise ConfigInvalid(f"{path}: {error.strerror}") from error
+        raise ConfigInvalid(f"{path}: {error.strerror}; name a recipe, .yaml or .json") from error
     except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigInvalid(f"{path.name}: not YAML or JSON with plain values ({error})") from error
 

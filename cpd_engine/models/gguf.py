@@ -13,7 +13,7 @@ def convert(file: Path, out: Path) -> None:
     Raises ModelNotFound where the file is missing, ConfigInvalid without the `gguf` package.
     """
     if not file.is_file():
-        raise ModelNotFound(f"{file}: no such file")
+        raise ModelNotFound(f"{file}: no such file; name a .gguf")
     try:
         import gguf  # noqa: F401 - transformers needs it and would fail later, less clearly
     except ImportError as error:

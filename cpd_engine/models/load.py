@@ -79,7 +79,10 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # as above; the tokenizers' own error is a bare Exception
-        raise UnsupportedModel(f"{path.name}: transformers cannot load its tokenizer ({error})") from error
+        said = " ".join(str(error).split())
+        raise UnsupportedModel(
+            f"{path.name}: transformers cannot load its tokenizer; name a folder with its tokenizer.json ({said})"
+        ) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 

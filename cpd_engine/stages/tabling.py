@@ -54,7 +54,9 @@ def read_table_spec(path: Path) -> TableSpec:
     """Raises ConfigInvalid."""
     try:
         return TableSpec.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+    except OSError as error:
+        raise ConfigInvalid(f"{path}: {error.strerror}; name a table's spec, as a worker writes it") from error
+    except ValidationError as error:
         raise ConfigInvalid(f"{path.name} is no table's spec: {error}") from error
 
 

@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from api.comparisons.schemas import ComparisonSpec
 from api.core.settings import Settings
+from cpd_engine.config import RunConfig
 from tests.acceptance.conftest import Service, Starter
 from tests.acceptance.pages import (
     COMMAND,
@@ -120,6 +123,24 @@ def test_a_block_that_is_none_of_commands_holds_none() -> None:
     ]
 
     assert not hidden, f"make these ```{SHELL}: {hidden}"
+
+
+def specs() -> Iterator[Block]:
+    """The blocks that are a spec, or a part of one."""
+    for block in BLOCKS:
+        if block.language == "yaml" and (block.page in WALKED or block.page in {"docs/faq.md", "docs/concepts.md"}):
+            yield block
+
+
+@pytest.mark.parametrize("block", [*specs()], ids=lambda block: block.place)
+def test_a_spec_on_a_page_is_one_or_a_part_of_one(block: Block) -> None:
+    """`…` and `<commit>` stand for what a reader has; what a part leaves out is that of a small job."""
+    written = yaml.safe_load(block.text.replace("…", "{tiny: gpt2}").replace("<commit>", "main"))
+    whole = {"base", "members"} <= set(written)
+    given = written if whole else {**RECIPE, **written}
+
+    # As the service reads it, which refuses what is no field, and no value of one.
+    (ComparisonSpec if whole else RunConfig).model_validate_json(json.dumps(given))
 
 
 def test_every_block_of_commands_is_run_or_has_its_reason() -> None:

@@ -64,8 +64,14 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
         read_spec(spec)
 
 
-def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
-    assert _run("run", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "out")).returncode == 20
+@pytest.mark.parametrize(
+    ("command", "remedy"), [("run", "name a recipe, .yaml or .json"), ("table", "name a table's spec")]
+)
+def test_a_file_that_is_not_there_is_told_with_what_to_name(tmp_path: Path, command: str, remedy: str) -> None:
+    done = _run(command, str(tmp_path / "none.json"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 20
+    assert remedy in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
