@@ -31,6 +31,7 @@ from api.events.service import loader
 from api.events.stream import Feeds
 from api.jobs.bell import Backoff, Bell
 from api.jobs.routes import router as jobs
+from api.leftovers import service as leftover_service
 from api.metrics import RequestMetrics
 from api.openai.chat_routes import router as completions
 from api.openai.creation import check_defaults
@@ -125,6 +126,7 @@ def _chores(resources: Resources) -> dict[str, Chore]:
     return {
         "expire_datasets": partial(dataset_service.expire, make, store),
         "expire_uploads": partial(parts.expire, make, store),
+        "clear_leftovers": partial(leftover_service.clear, make, store),
         "sweep_store": partial(store.sweep, _ABANDONED_S),
         "forget_completions": partial(completion_service.forget, make),
         "forget_deliveries": partial(webhook_service.forget, make),

@@ -9,6 +9,7 @@ import api.datasets.tables
 import api.events.tables
 import api.jobs.tables
 import api.keys.tables
+import api.leftovers.tables
 import api.web.tables
 import api.webhooks.tables  # noqa: F401 - importing a table declares it
 from api.core.db import Table

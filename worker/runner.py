@@ -20,6 +20,7 @@ from api.jobs.lease import LeaseLost, holds
 from api.jobs.states import JobKind, JobState, Requested
 from api.jobs.tables import Job
 from api.jobs.transitions import Claim
+from api.leftovers import queries as leftovers
 from cpd_engine.events import Checkpointed
 from worker.child import Child, EngineCommand, engine_environment
 from worker.endings import Crashed, Ending, Hopeless, Interrupted, Succeeded, broken_off, retry_delay_s, verdict
@@ -210,7 +211,18 @@ class Attempt:
         return Requested(requested)
 
     def _keep(self, scratch: Scratch, sealed: Checkpointed) -> Sealed | None:
-        return upload(sealed, out=scratch.out, store=self._store, hold=self._claim.hold, new_id=self._bench.new_id)
+        return upload(
+            sealed,
+            out=scratch.out,
+            store=self._store,
+            hold=self._claim.hold,
+            new_id=self._bench.new_id,
+            expect=self._expect,
+        )
+
+    def _expect(self, prefix: str) -> None:
+        wait_s = self._settings.outage_s
+        self._writes.commit(lambda session: leftovers.expect(session, prefix, wait_s=wait_s))
 
     def _remove(self, prefixes: list[str]) -> None:
         for prefix in prefixes:

@@ -165,8 +165,18 @@ def fetch_verified(store: Files, key: str, target: Path, sha256: str) -> bool:
     return True
 
 
-def upload(sealed: Checkpointed, *, out: Path, store: Files, hold: Hold, new_id: Callable[[], str]) -> Sealed | None:
+def upload(
+    sealed: Checkpointed,
+    *,
+    out: Path,
+    store: Files,
+    hold: Hold,
+    new_id: Callable[[], str],
+    expect: Callable[[str], None],
+) -> Sealed | None:
     """Put a sealed directory into the store, each file verified; None where the engine has meanwhile deleted or replaced it.
+
+    `expect` is told the prefix before the first file goes there.
 
     That may happen to training states and to `best`, whose successors are announced in turn; of other roles it is an OSError.
     """
@@ -174,8 +184,10 @@ def upload(sealed: Checkpointed, *, out: Path, store: Files, hold: Hold, new_id:
     if manifest is None:
         raise OSError(f"{sealed.name} was sealed without a manifest")
     files = [manifest, *(file for file in sealed.files if file is not manifest)]
-    # The contents are in the prefix: `best` is sealed again and again, and the old one stands until the new one's row does.
-    prefix = f"jobs/{hold.job_id}/{hold.fence}/{sealed.name}/{manifest.sha256[:16]}"
+    # The id is in the prefix: `best` is sealed again and again, and the old one stands until the new one's row does.
+    artifact_id = new_id()
+    prefix = f"jobs/{hold.job_id}/{hold.fence}/{sealed.name}/{artifact_id}"
+    expect(prefix)
     for file in files:
         if not _put_verified(store, f"{prefix}/{file.path}", out / inside(sealed.path) / inside(file.path), file):
             store.delete(prefix)
@@ -184,7 +196,7 @@ def upload(sealed: Checkpointed, *, out: Path, store: Files, hold: Hold, new_id:
                 return None
             raise OSError(f"{sealed.name} differs from what the engine announced")
     return Sealed(
-        id=new_id(),
+        id=artifact_id,
         name=sealed.name,
         role=sealed.role,
         path=sealed.path,

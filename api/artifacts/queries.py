@@ -14,6 +14,7 @@ from api.artifacts.tables import Artifact
 from api.core.db import now
 from api.jobs.lease import Hold, holds, lock
 from api.jobs.tables import Job
+from api.leftovers import queries as leftovers
 
 # --- written by the worker's recorder
 
@@ -41,6 +42,7 @@ def add(session: Session, hold: Hold, sealed: Sealed) -> bool:
     One that the job never had before is progress: the budgets of crashes and lost workers are whole again.
     """
     lock(session, hold)
+    leftovers.forget(session, sealed.storage_prefix)
     named = (Artifact.job_id == hold.job_id, Artifact.name == sealed.name)
     earlier = session.scalars(select(Artifact.fence).where(*named)).all()
     if hold.fence in earlier:
@@ -69,14 +71,19 @@ def add(session: Session, hold: Hold, sealed: Sealed) -> bool:
 def replace(session: Session, hold: Hold, sealed: Sealed) -> str | None:
     """Point this attempt's own row of that name at newer contents, as `best` is whenever a better one is found.
 
-    Returns the old storage prefix, None where the contents are the same already. Raises LeaseLost.
+    Returns the storage prefix that no row names any more: the old one, or where the contents are the same already, the new one. None
+    where this was done before. Raises LeaseLost.
     """
     lock(session, hold)
     own = (Artifact.job_id == hold.job_id, Artifact.fence == hold.fence, Artifact.name == sealed.name)
-    changed = select(Artifact.storage_prefix).where(*own, Artifact.manifest_sha256 != sealed.manifest_sha256)
-    before = session.execute(changed).scalar_one_or_none()
-    if before is None:
+    standing = session.scalars(select(Artifact).where(*own)).one()
+    if standing.storage_prefix == sealed.storage_prefix:
         return None
+    if standing.manifest_sha256 == sealed.manifest_sha256:
+        leftovers.let_go(session, [sealed.storage_prefix])
+        return sealed.storage_prefix
+    before = standing.storage_prefix
+    leftovers.let_go(session, [before])
     values = {
         "storage_prefix": sealed.storage_prefix,
         "files": [dict(file) for file in sealed.files],
@@ -113,6 +120,7 @@ def expire(session: Session, hold: Hold, *, name: str, role: str, retained: Coll
     ]
     if replaced:
         session.execute(update(Artifact).where(Artifact.id.in_([row.id for row in replaced])).values(expired_at=now()))
+    leftovers.let_go(session, [row.storage_prefix for row in replaced])
     return [row.storage_prefix for row in replaced]
 
 

@@ -13,6 +13,7 @@ from api.core.errors import DatasetInUse, NotFound
 from api.datasets.tables import Dataset, PartedUpload, UploadPart
 from api.jobs.states import TERMINAL
 from api.jobs.tables import Job
+from api.leftovers import queries as leftovers
 
 SPLITS = ("train", "validation", "test")
 
@@ -51,6 +52,7 @@ def delete(session: Session, dataset_id: str, *, tenant_id: str) -> str:
     if session.scalars(select(Job.id).where(*live, names).limit(1)).one_or_none() is not None:
         raise DatasetInUse
     session.execute(update(Dataset).where(Dataset.id == dataset_id).values(deleted_at=now()))
+    leftovers.let_go(session, [key])
     return key
 
 

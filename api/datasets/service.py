@@ -23,6 +23,7 @@ from api.datasets.tables import Dataset
 from api.datasets.upload import Inspected, Received, inspect
 from api.downloads import Content
 from api.keys import queries as key_queries
+from api.leftovers import queries as leftovers
 from api.pages import Cursor, cut, encode, older
 
 log = structlog.get_logger(__name__)
@@ -62,9 +63,12 @@ def register(
     inspected = inspect(received.path, max_bad_fraction=upload.max_bad_row_fraction)
     dataset_id = f"ds_{uuid.uuid4().hex}"
     key = f"datasets/{dataset_id}/data{received.path.suffix}"
+    with db.transaction(make) as session:
+        leftovers.expect(session, key)
     try:
         store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
+            leftovers.forget(session, key)
             if first is not None:
                 first(session, dataset_id)
             check_quota(session, upload.tenant_id, received.size_bytes, settings)
@@ -74,7 +78,7 @@ def register(
             session.refresh(row)
             made = view(row)
     except BaseException:
-        discard(store, f"datasets/{dataset_id}")
+        discard(store, key)
         raise
     return made
 

@@ -12,6 +12,7 @@ from api.core import db
 from api.core.errors import ArtifactExpired, ArtifactNotReady, NotFound, ValidationFailed
 from api.core.settings import Settings
 from api.core.storage import Store, discard
+from api.leftovers import queries as leftovers
 from api.openai import queries
 from api.openai.names import MADE, local_models, made
 from api.openai.schemas import Model, ModelList
@@ -49,6 +50,7 @@ def delete(make: sessionmaker[Session], store: Store, tenant_id: str, name: str)
         if session.scalar(queries.finished(tenant_id, named["job"])) is None:
             raise ArtifactNotReady("The job has not finished and may need this; cancel it or wait for its end.")
         prefixes = session.scalars(queries.expire(named["job"], named["checkpoint"])).all()
+        leftovers.let_go(session, prefixes)
     # After the commit: files without a row are waste, a row without files would be a lie.
     for prefix in prefixes:
         discard(store, prefix)

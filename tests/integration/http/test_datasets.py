@@ -216,4 +216,4 @@ def test_a_name_is_shown_and_never_a_path(api: Api) -> None:
 
     assert dataset["name"] == "../../etc/“pass”wd\u2028.jsonl"
     assert content.headers["content-disposition"].isascii()
-    assert left_behind(api.backend) == [f"store/datasets/{dataset['id']}/data.jsonl"]
+    assert left_behind(api.backend) == [f"datasets/{dataset['id']}/data.jsonl"]

@@ -1,0 +1,157 @@
+"""What no row names goes from the store, whoever was killed and whatever was away when it should have gone; and nothing else does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from api.artifacts import queries as artifacts
+from api.artifacts.queries import Sealed
+from api.core.archive import sha256_of
+from api.core.db import now, reading, transaction
+from api.core.errors import QuotaExceeded
+from api.core.storage import StoreUnavailable
+from api.datasets import service as datasets
+from api.datasets.upload import Received
+from api.jobs.lease import Hold
+from api.leftovers import queries as leftovers
+from api.leftovers import service
+from api.leftovers.tables import Leftover
+from tests.backends import STORES, TENANT, Backend
+from tests.buckets import Bucket
+from tests.integration.worker.fleet import Fleet
+from tests.integration.worker.severable import Relay
+
+
+@pytest.fixture
+def fleet(backend: Backend, tmp_path: Path) -> Iterator[Fleet]:
+    with closing(Fleet(backend=backend, folder=tmp_path)) as made:
+        yield made
+
+
+def waiting(backend: Backend) -> set[str]:
+    with reading(backend.make) as session:
+        return set(session.scalars(select(Leftover.prefix)))
+
+
+def a_day_later(backend: Backend) -> None:
+    """The time of everything that waits has come."""
+    with transaction(backend.make) as session:
+        session.execute(update(Leftover).values(due_at=now(-1.0)))
+
+
+def named(fleet: Fleet, job_id: str) -> dict[str, str]:
+    """The sha256 of every file that a standing row names, by its key."""
+    rows = [row for row in fleet.artifacts(job_id) if row.expired_at is None]
+    return {f"{row.storage_prefix}/{file['path']}": file["sha256"] for row in rows for file in row.files}
+
+
+@STORES
+def test_after_a_job_there_are_the_files_that_its_rows_name_and_no_others(fleet: Fleet) -> None:
+    job_id = fleet.submit(steps="20", step_s="0.05", fault="killed", fault_step="13", once=str(fleet.folder / "once"))
+    fleet.work_here(job_id)
+    a_day_later(fleet.backend)
+    service.clear(fleet.backend.make, fleet.store)
+
+    stored = {key: hashlib.sha256(content).hexdigest() for key, content in fleet.backend.stored("jobs/").items()}
+    assert stored == named(fleet, job_id)
+    assert waiting(fleet.backend) == set()
+
+
+@STORES
+def test_an_upload_is_expected_until_its_row_is_there(fleet: Fleet) -> None:
+    backend, known, rows = fleet.backend, fleet.backend.settings, fleet.folder / "rows.jsonl"
+    rows.write_bytes(b'{"prompt": "a", "completion": "b"}\n')
+    received = Received(path=rows, size_bytes=rows.stat().st_size, sha256=sha256_of(rows))
+    upload = datasets.Upload(tenant_id=TENANT, name="rows", sha256=None, max_bad_row_fraction=0.0)
+    seen: list[tuple[set[str], set[str]]] = []
+
+    def look(_session: object, dataset_id: str) -> None:
+        seen.append(({f"datasets/{dataset_id}/data.jsonl"}, set(backend.stored("datasets/"))))
+
+    made = datasets.register(backend.make, fleet.store, known, upload, received, first=look)
+    after = waiting(backend)
+    with pytest.raises(QuotaExceeded):
+        datasets.register(
+            backend.make, fleet.store, backend.with_settings(stored_max_bytes=40).settings, upload, received
+        )
+
+    assert seen == [({f"datasets/{made.id}/data.jsonl"},) * 2]
+    assert after == set()
+    assert set(backend.stored("datasets/")) == {f"datasets/{made.id}/data.jsonl"}
+    # Its bytes have gone at once; of a process that was killed there they would go with this.
+    assert len(waiting(backend)) == 1
+
+
+def test_what_is_not_due_stays(fleet: Fleet) -> None:
+    hold = held(fleet)
+    fleet.store.put("jobs/j/1/best/a", source(fleet), sha256=hashlib.sha256(b"x").hexdigest())
+    with transaction(fleet.backend.make) as session:
+        leftovers.expect(session, "jobs/j/1/best")
+    service.clear(fleet.backend.make, fleet.store)
+
+    assert set(fleet.backend.stored("jobs/")) == {"jobs/j/1/best/a"}
+    assert waiting(fleet.backend) == {"jobs/j/1/best"}
+    assert hold.fence == 1
+
+
+def source(fleet: Fleet) -> Path:
+    path = fleet.folder / "source"
+    path.write_bytes(b"x")
+    return path
+
+
+def held(fleet: Fleet) -> Hold:
+    claim = fleet.claim_here(fleet.submit())
+    assert claim is not None
+    return claim.hold
+
+
+def best(number: int, manifest: str) -> Sealed:
+    return Sealed(
+        id=f"art_{number}", name="best", role="best", path="train/best", storage_prefix=f"jobs/j/1/best/art_{number}",
+        files=[], manifest_sha256=manifest, size_bytes=0,
+    )  # fmt: skip
+
+
+def test_of_a_directory_that_is_sealed_again_one_copy_is_named_and_the_others_go(fleet: Fleet) -> None:
+    hold = held(fleet)
+    gone = []
+    for sealed in (best(1, "a"), best(2, "b"), best(3, "b"), best(4, "a"), best(4, "a")):
+        with transaction(fleet.backend.make) as session:
+            leftovers.expect(session, sealed.storage_prefix)
+        with transaction(fleet.backend.make) as session:
+            added = artifacts.add(session, hold, sealed)
+            gone.append(None if added else artifacts.replace(session, hold, sealed))
+    (row,) = fleet.artifacts(hold.job_id)
+
+    assert gone == [None, "jobs/j/1/best/art_1", "jobs/j/1/best/art_3", "jobs/j/1/best/art_2", None]
+    assert row.storage_prefix == "jobs/j/1/best/art_4"
+    assert waiting(fleet.backend) == {f"jobs/j/1/best/art_{number}" for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("backend", ["bucket"], indirect=True)
+def test_what_was_deleted_while_the_bucket_was_away_goes_once_it_is_back(bucket: Bucket, fleet: Fleet) -> None:
+    backend, relay = fleet.backend, Relay("127.0.0.1", bucket.server.port)
+    dataset = fleet.dataset(b"{}\n")
+    away = Fleet(backend=backend.with_settings(s3_endpoint=f"http://127.0.0.1:{relay.port}"), folder=fleet.folder)
+    with closing(away):
+        relay.cut()
+        datasets.delete(backend.make, away.store, TENANT, dataset)
+        a_day_later(backend)
+        with pytest.raises(StoreUnavailable):
+            service.clear(backend.make, away.store)
+        kept = backend.stored()
+        relay.mend()
+        cleared = service.clear(backend.make, away.store)
+    relay.cut()
+
+    assert set(kept) == {f"datasets/{dataset}"}
+    assert cleared == 1
+    assert backend.stored() == {}
+    assert waiting(backend) == set()
