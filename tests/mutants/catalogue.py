@@ -212,8 +212,8 @@ MUTANTS = (
     Mutant(
         name="tenant-of-a-read",
         file="api/jobs/queries.py",
-        before="        .where(Job.tenant_id == tenant_id)\n        .order_by(Job.created_at.desc(), Job.id.desc())\n",
-        after="        .order_by(Job.created_at.desc(), Job.id.desc())\n",
+        before="    return _with_places().where(Job.tenant_id == tenant_id)\n",
+        after="    return _with_places()\n",
         test="tests/integration/http/test_access.py::test_a_caller_gets_just_what_its_key_is_for",
         only="sqlite",
     ),

@@ -166,7 +166,7 @@ def test_a_follower_that_goes_away_is_forgotten(api: Api) -> None:
     job_id = api.submit()
     with following(api.owner, job_id) as stream:
         next(stream)
-        assert api.resources.feeds.feeds
+        eventually(lambda: api.resources.feeds.feeds, within_s=20, what="the feed")
 
     eventually(lambda: at_rest(api), within_s=20, what="the end of the stream")
 
