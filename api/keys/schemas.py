@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
+DEFAULT_TENANT = "default"
 
 
 class KeyView(BaseModel):

@@ -16,10 +16,9 @@ from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
 from api.keys import queries
-from api.keys.schemas import SCOPES, Identity, KeyView, Scope
+from api.keys.schemas import DEFAULT_TENANT, SCOPES, Identity, KeyView, Scope
 from api.keys.tables import ApiKey, Tenant
 
-DEFAULT_TENANT = "default"
 _KEY = re.compile(r"cpd_([0-9a-f]{12})_[0-9a-f]{48}")
 # Compared against when the prefix is unknown, so that the time of a refusal does not tell which prefixes exist.
 _NO_KEY = bytes(32)

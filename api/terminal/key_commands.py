@@ -9,8 +9,7 @@ from typing import Annotated, cast
 import typer
 from rich.table import Table
 
-from api.keys.schemas import SCOPES, KeyView, Scope
-from api.keys.service import DEFAULT_TENANT, create_key, list_keys, revoke_key
+from api.keys.schemas import DEFAULT_TENANT, SCOPES, KeyView, Scope
 from api.quantities import moment
 from api.remote.trouble import NOT_ALLOWED, BadInput
 from api.terminal.operator import database_session, settings_from
@@ -33,6 +32,9 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it. It is shown this once."""
+    # Here and not above, as below: other commands start faster without the database.
+    from api.keys.service import create_key
+
     scopes = _scopes(scope or SCOPES[:2])
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
     with database_session(settings_from(data_dir=data_dir)) as session:
@@ -47,6 +49,8 @@ def create(
 @app.command("list")
 def list_all(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List keys by their prefix."""
+    from api.keys.service import list_keys
+
     with database_session(settings_from(data_dir=data_dir)) as session:
         found = list_keys(session)
     if as_json:
@@ -62,6 +66,8 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Close a key for good."""
+    from api.keys.service import revoke_key
+
     with database_session(settings_from(data_dir=data_dir)) as session:
         revoked = revoke_key(session, prefix)
     if not revoked:

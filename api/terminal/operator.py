@@ -7,19 +7,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from api.core.db import connect, sessions, transaction
-from api.core.settings import Settings
 from api.remote.trouble import BadInput, ServerUnreachable
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from api.core.settings import Settings
 
 
 def settings_from(**given: Any) -> Settings:
     """Settings of the environment with options of the command line on top; None means not given. Raises BadInput."""
+    # Here and not above, as below: these bring half a second of database and templates along, which most commands do without.
+    from api.core.settings import Settings
+
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -38,7 +42,8 @@ def data_folder(settings: Settings) -> None:
 
 def migrate_database(settings: Settings) -> None:
     """Bring the database to this version's schema. Raises ServerUnreachable."""
-    # Here and not above: it brings a quarter of a second of templates along, and most commands need none of it.
+    from sqlalchemy.exc import SQLAlchemyError
+
     from migrations.apply import upgrade
 
     try:
@@ -51,6 +56,10 @@ def migrate_database(settings: Settings) -> None:
 @contextmanager
 def database_session(settings: Settings) -> Iterator[Session]:
     """A transaction on the service's database, for commands that need no service. Raises ServerUnreachable."""
+    from sqlalchemy.exc import DatabaseError
+
+    from api.core.db import connect, sessions, transaction
+
     engine = connect(settings.database_url)
     try:
         with transaction(sessions(engine)) as session:

@@ -6,11 +6,7 @@ import socket
 from typing import Annotated
 
 import typer
-from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from api.core.db import connect, now, reading, sessions
-from api.jobs.tables import Worker
 from api.remote.trouble import ServerUnreachable
 from api.terminal.operator import data_folder, migrate_database, settings_from
 from api.terminal.options import DataDir
@@ -33,6 +29,13 @@ def probe(
     data_dir: DataDir = None,
 ) -> None:
     """Exit 0 if a worker of this machine has lately been seen in the database, 4 if not: a container's health check."""
+    # Here and not above: other commands start faster without the database.
+    from sqlalchemy import func, select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from api.core.db import connect, now, reading, sessions
+    from api.jobs.tables import Worker
+
     settings = settings_from(data_dir=data_dir)
     within_s = _TICKS * settings.reaper_s
     seen = select(func.count()).where(

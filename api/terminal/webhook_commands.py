@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.table import Table
@@ -14,10 +14,7 @@ from api.terminal.operator import database_session, settings_from
 from api.terminal.options import AsJson, DataDir
 from api.terminal.output import complain, hint, print_json, stdout
 from api.terminal.tables import whole
-from api.webhooks import queries, service
-from api.webhooks.outbox import EVENTS
-from api.webhooks.schemas import CreateEndpoint, DeliveryState
-from api.webhooks.tables import WebhookEndpoint
+from api.webhooks.schemas import CreateEndpoint, DeliveryState, EventType
 
 app = typer.Typer(name="webhooks", help="Webhooks, for whoever runs the service.", no_args_is_help=True)
 
@@ -30,9 +27,12 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Hear of the ends of every tenant's jobs. The secret is shown this once."""
+    # Here and not above, as below: other commands start faster without the database.
+    from api.webhooks import service
+
     settings = settings_from(data_dir=data_dir)
     try:
-        sent = CreateEndpoint.model_validate({"name": name, "url": url, "event_types": list(EVENTS.values())})
+        sent = CreateEndpoint.model_validate({"name": name, "url": url, "event_types": list(get_args(EventType))})
         with database_session(settings) as session:
             made = service.create(session, None, sent, settings)
     except WebhooksOff as error:
@@ -51,6 +51,8 @@ def create(
 @app.command("list")
 def list_all(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the endpoints of all tenants."""
+    from api.webhooks import queries
+
     with database_session(settings_from(data_dir=data_dir)) as session:
         found = [(row, tenant) for row, tenant in session.execute(queries.every_endpoint())]
     if as_json:
@@ -74,6 +76,8 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """List deliveries of all tenants with how they stand."""
+    from api.webhooks import queries, service
+
     states: dict[str | None, DeliveryState | None] = {
         None: None, "pending": "pending", "delivered": "delivered", "failed": "failed",
     }  # fmt: skip
@@ -99,6 +103,9 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Forget an endpoint, whosever it is."""
+    from api.webhooks import service
+    from api.webhooks.tables import WebhookEndpoint
+
     with database_session(settings_from(data_dir=data_dir)) as session:
         row = session.get(WebhookEndpoint, endpoint)
         if row is not None:

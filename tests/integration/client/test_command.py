@@ -44,6 +44,13 @@ def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     assert "4 service unreachable" in done.stdout
 
 
+def test_a_command_that_speaks_to_the_service_loads_neither_database_nor_framework() -> None:
+    # They take longer than all the rest of it: every command would begin half a second later.
+    code = "import sys, api.cli; print([name for name in ('sqlalchemy', 'alembic', 'fastapi', 'celery') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_unreachable_service_is_one_line_and_exit_4(tmp_path: Path) -> None:
     done = cpd("jobs", folder=tmp_path)
     assert done.returncode == 4
