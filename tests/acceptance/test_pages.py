@@ -42,6 +42,10 @@ WALKED = {page for walk in WALKS.values() for page in walk}
 ADDRESS = "http://127.0.0.1:8000"
 # What the pages start, as one line: the service of the tests is this command on a free port.
 SERVE = re.compile(r"cpd serve(?: --model-root recipes/models)?\n")
+# The first that fails ends the walk; an answer that is an error is one that failed.
+START = """set -euo pipefail
+curl() { command curl --fail --silent --show-error "$@"; }
+"""
 # What README.md takes for granted: "with your rows in train.jsonl and a recipe in recipe.yaml".
 RECIPE = {
     "teacher": {"tiny": "gpt2", "layers": 2, "hidden": 64, "heads": 2, "vocabulary": 512},
@@ -90,7 +94,7 @@ def commands(block: Block, url: str) -> str:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("walk", WALKS)
 def test_every_command_of_the_pages_works(walk: str, service: Service, terminal: Path) -> None:
-    script = "set -euo pipefail\n" + "".join(
+    script = START + "".join(
         commands(block, service.url) for page in WALKS[walk] for block in blocks(page) if is_run(block)
     )
     # The key is found as a person's is, in cpd-data; the port alone is another one than on the pages.
