@@ -26,6 +26,8 @@ from api.core.storage import Store, StoredFileMissing, discard
 from api.datasets import queries, service
 from api.datasets.tables import PartedUpload, UploadPart
 from api.datasets.upload import Received
+from api.leftovers import queries as leftovers
+from api.leftovers.service import arriving
 
 OPEN_S = 3600.0
 """How long an upload may take from its beginning to its completion."""
@@ -85,14 +87,13 @@ def add_part(
     with db.reading(make) as session:
         if find(session, tenant_id, upload_id).state != "pending":
             raise UploadEnded
-    try:
+    with arriving(make, store, key):
         store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
             known = _known(session, tenant_id, upload_id, received, retried=retried)
+            if known is None:
+                leftovers.forget(session, key)
             part = known or _added(session, part_id, upload_id, received)
-    except BaseException:
-        discard(store, key)
-        raise
     if known is not None:
         discard(store, key)
     return part

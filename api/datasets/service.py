@@ -24,6 +24,7 @@ from api.datasets.upload import Inspected, Received, inspect
 from api.downloads import Content
 from api.keys import queries as key_queries
 from api.leftovers import queries as leftovers
+from api.leftovers.service import arriving
 from api.pages import Cursor, cut, encode, older
 
 log = structlog.get_logger(__name__)
@@ -63,9 +64,7 @@ def register(
     inspected = inspect(received.path, max_bad_fraction=upload.max_bad_row_fraction)
     dataset_id = f"ds_{uuid.uuid4().hex}"
     key = f"datasets/{dataset_id}/data{received.path.suffix}"
-    with db.transaction(make) as session:
-        leftovers.expect(session, key)
-    try:
+    with arriving(make, store, key):
         store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
             leftovers.forget(session, key)
@@ -76,11 +75,7 @@ def register(
             session.add(row)
             session.flush()
             session.refresh(row)
-            made = view(row)
-    except BaseException:
-        discard(store, key)
-        raise
-    return made
+            return view(row)
 
 
 def check_quota(session: Session, tenant_id: str, size_bytes: int, settings: Settings) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 
 from api.artifacts import queries as artifacts
 from api.artifacts.queries import Sealed
 from api.core.archive import sha256_of
-from api.core.db import now, reading, transaction
+from api.core.db import Table, now, reading, transaction
+from api.core.directory import DirectoryStore
 from api.core.errors import QuotaExceeded
-from api.core.storage import StoreUnavailable
+from api.core.storage import Store, StoreUnavailable
+from api.datasets import parts
 from api.datasets import service as datasets
+from api.datasets.tables import Dataset, UploadPart
 from api.datasets.upload import Received
 from api.jobs.lease import Hold
 from api.leftovers import queries as leftovers
@@ -24,6 +29,7 @@ from api.leftovers import service
 from api.leftovers.tables import Leftover
 from tests.backends import STORES, TENANT, Backend
 from tests.buckets import Bucket
+from tests.integration.store.faults import Faults, Moment, faulty
 from tests.integration.worker.fleet import Fleet
 from tests.integration.worker.severable import Relay
 
@@ -65,9 +71,7 @@ def test_after_a_job_there_are_the_files_that_its_rows_name_and_no_others(fleet:
 
 @STORES
 def test_an_upload_is_expected_until_its_row_is_there(fleet: Fleet) -> None:
-    backend, known, rows = fleet.backend, fleet.backend.settings, fleet.folder / "rows.jsonl"
-    rows.write_bytes(b'{"prompt": "a", "completion": "b"}\n')
-    received = Received(path=rows, size_bytes=rows.stat().st_size, sha256=sha256_of(rows))
+    backend, known, received = fleet.backend, fleet.backend.settings, jsonl(fleet.folder)
     upload = datasets.Upload(tenant_id=TENANT, name="rows", sha256=None, max_bad_row_fraction=0.0)
     seen: list[tuple[set[str], set[str]]] = []
 
@@ -86,6 +90,65 @@ def test_an_upload_is_expected_until_its_row_is_there(fleet: Fleet) -> None:
     assert set(backend.stored("datasets/")) == {f"datasets/{made.id}/data.jsonl"}
     # Its bytes have gone at once; of a process that was killed there they would go with this.
     assert len(waiting(backend)) == 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """A kind of upload: `keep` puts it into a store, `names` counts the rows that name what is there."""
+
+    keep: Callable[[Backend, Store, Received], object]
+    names: type[Table]
+
+
+def keep_whole(backend: Backend, store: Store, received: Received) -> None:
+    upload = datasets.Upload(tenant_id=TENANT, name="rows", sha256=None, max_bad_row_fraction=0.0)
+    datasets.register(backend.make, store, backend.settings, upload, received)
+
+
+def keep_part(backend: Backend, store: Store, received: Received) -> None:
+    declared = parts.Declared(name="rows", size_bytes=received.size_bytes, keep_s=None)
+    with transaction(backend.make) as session:
+        begun = parts.begin(session, TENANT, declared, backend.settings)
+    parts.add_part(backend.make, store, TENANT, begun.id, received, retried=False)
+
+
+KINDS = {"whole": Keeping(keep=keep_whole, names=Dataset), "part": Keeping(keep=keep_part, names=UploadPart)}
+
+
+class Then(DirectoryStore):
+    """After each file that it takes something happens."""
+
+    def __init__(self, root: Path, then: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._then = then
+
+    def put(self, key: str, source: Path, *, sha256: str) -> int:
+        size = super().put(key, source, sha256=sha256)
+        self._then()
+        return size
+
+
+def jsonl(folder: Path) -> Received:
+    rows = folder / "rows.jsonl"
+    rows.write_bytes(b'{"prompt": "a", "completion": "b"}\n')
+    return Received(path=rows, size_bytes=rows.stat().st_size, sha256=sha256_of(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("moment", "files"), [("before", 0), ("after", 1)])
+def test_an_upload_whose_commit_is_not_answered_has_its_bytes_just_where_it_has_its_row(
+    backend: Backend, tmp_path: Path, kind: str, moment: Moment, files: int
+) -> None:
+    faults = Faults()
+    store = Then(backend.settings.store_dir, lambda: setattr(faults, "next_commit", moment))
+    with faulty(backend.engine, faults), pytest.raises(OperationalError):
+        KINDS[kind].keep(backend, store, jsonl(tmp_path))
+    a_day_later(backend)
+    service.clear(backend.make, store)
+    with reading(backend.make) as session:
+        rows = session.scalars(select(func.count()).select_from(KINDS[kind].names)).one()
+
+    assert (faults.met, rows, len(backend.stored())) == (1, files, files)
 
 
 def test_what_is_not_due_stays(fleet: Fleet) -> None:
