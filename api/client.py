@@ -55,9 +55,8 @@ class Client:
         headers = {"User-Agent": "cpd"} | ({"Authorization": f"Bearer {found}"} if found else {})
         timeout = httpx.Timeout(timeout_s, connect=5.0)
         # trust_env off: a proxy from the environment has no business between us and the service.
-        http = httpx.Client(
-            base_url=server_url(url, os.environ), headers=headers, timeout=timeout, transport=transport, trust_env=False
-        )
+        base = server_url(url, os.environ)
+        http = httpx.Client(base_url=base, headers=headers, timeout=timeout, transport=transport, trust_env=False)
         self._transport = Transport(http, patience or Patience())
         self.comparisons = Comparisons(self._transport)
 

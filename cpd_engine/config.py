@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -192,12 +191,7 @@ class StudentFromTeacher(Frozen):
     model_config = ConfigDict(serialize_by_alias=True)
 
 
-def _as_written(value: Any) -> Any:
-    """`on` and `off`, which YAML reads as true and false, as the words that they are here."""
-    return ("off", "on")[value] if isinstance(value, bool) else value
-
-
-CacheMode = Annotated[Literal["auto", "memory", "disk", "off"], BeforeValidator(_as_written)]
+CacheMode = Literal["auto", "memory", "disk", "off"]
 
 
 class TeacherOnce(Frozen):
@@ -351,7 +345,7 @@ class BudgetSpec(Frozen):
 class PolicySpec(Frozen):
     """Whose answers the student learns from: the data's, or in part its own, as it then is (GKD)."""
 
-    kind: Annotated[Literal["off", "on"], BeforeValidator(_as_written)]
+    kind: Literal["off", "on"]
     """`off`: the data's responses alone; `on`: in part the student's own."""
     student_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """The share f of visits of samples that the student answers: visit k is its own where ⌊f·k⌋ > ⌊f·(k−1)⌋ (M28)."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cpd_engine.config import ExaminationConfig, RunConfig
 from cpd_engine.errors import ConfigInvalid
+from cpd_engine.notation import parse_yaml
 
 # Where the next field of a suite begins; a path may hold colons of its own.
 _FIELD_START = re.compile(r":(?=[a-z_]+=)")
@@ -23,7 +24,7 @@ def read_spec(path: Path) -> RunConfig:
     """The run that a recipe describes, as the REST API would read it. Raises ConfigInvalid with the path of every bad field."""
     try:
         text = path.read_text("utf-8")
-        given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        given = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
         return RunConfig.model_validate_json(json.dumps(given)).resolved()
     except ValidationError as error:
         raise ConfigInvalid(f"{path.name}: {_faults(error)}") from error

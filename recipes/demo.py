@@ -19,7 +19,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
+from cpd_engine.notation import parse_yaml
 
 HERE = Path(__file__).resolve().parent
 CPD = Path(sys.executable).with_name("cpd")
@@ -71,7 +71,7 @@ def split_and_file(text):
 
 def synthesize(folder, recipe):
     """The project's own data, as the recipe's `synthetic` names it: the test split is disjoint in values."""
-    asked = yaml.safe_load(recipe.read_text(encoding="utf-8"))["dataset"].get("synthetic")
+    asked = parse_yaml(recipe.read_text(encoding="utf-8"))["dataset"].get("synthetic")
     if asked is None:
         raise StepFailed(f"{recipe} names no synthetic rows: give data with --dataset train=FILE")
     rows, seed = asked["rows"], asked["seed"]

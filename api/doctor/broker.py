@@ -31,7 +31,7 @@ def examined(settings: Settings) -> Iterator[Finding]:
             connection.ensure_connection(max_retries=0, timeout=settings.broker_connect_s)
             waiting = queue.depth(connection)
     except (OperationalError, OSError) as error:
-        yield doubtful("broker", f"does not answer: {str(error).splitlines()[0] or type(error).__name__}", _LATE)
+        yield doubtful("broker", f"does not answer: {(str(error).splitlines() or [type(error).__name__])[0]}", _LATE)
         return
     yield well("broker", f"answers; {waiting} bells wait")
     yield from _memory(settings)

@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from api.core.settings import Settings
-from api.core.storage import Store, StoreUnavailable
+from api.core.storage import ContentDiffers, Store, StoredFileMissing, StoreUnavailable
 from api.core.stores import open_store
 from api.doctor.findings import Finding, broken, doubtful, well
 from api.quantities import size
@@ -35,12 +36,18 @@ def _store(settings: Settings) -> Iterator[Finding]:
     remedy = (
         "api and workers must be able to write in CPD_DATA_DIR/store, the same for all: mend its owner, mount or room"
     )
+    if settings.store_url is None and not settings.store_dir.exists():
+        # Made by us it would be ours, and readable as our umask has it.
+        yield doubtful(
+            "store", f"there is no folder {where}", "where there should be one, mount it; else the start makes it"
+        )
+        return
     try:
         with closing(open_store(settings)) as store:
-            whole = _gives_back(store, settings)
+            whole = _gives_back(store)
     except StoreUnavailable as error:
-        reason, _, todo = str(error).rpartition(": ")
-        yield broken("store", reason, todo)
+        reason, _, todo = str(error).partition(": ")
+        yield broken("store", reason, todo or "look at what keeps it, and at CPD_STORE_URL")
         return
     except OSError as error:
         yield broken("store", f"{where}: {error.strerror or error}", remedy)
@@ -53,17 +60,20 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield _room("store", settings.store_dir)
 
 
-def _gives_back(store: Store, settings: Settings) -> bool:
+def _gives_back(store: Store) -> bool:
     """Whether a file that is written is read as it was. Raises OSError."""
-    name = f"doctor/{uuid4().hex}"
-    source = _existing(settings.data_dir) / f".doctor-{uuid4().hex}"
-    try:
+    # Its own: another machine's doctor may be at the same store.
+    name = f"doctor-{uuid4().hex}"
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / name
         source.write_bytes(_CONTENT)
-        store.put(name, source, sha256=hashlib.sha256(_CONTENT).hexdigest())
-        return b"".join(store.read(name)) == _CONTENT
-    finally:
-        source.unlink(missing_ok=True)
-        store.delete("doctor")
+        try:
+            store.put(name, source, sha256=hashlib.sha256(_CONTENT).hexdigest())
+            return b"".join(store.read(name)) == _CONTENT
+        except (StoredFileMissing, ContentDiffers):
+            return False
+        finally:
+            store.delete(name)
 
 
 def _folder(check: str, folder: Path, variable: str) -> Iterator[Finding]:
@@ -89,6 +99,9 @@ def room(check: str, folder: Path, *, free_bytes: int, total_bytes: int) -> Find
 
 
 def _first_key(settings: Settings) -> Iterator[Finding]:
+    embedded = settings.database_url.startswith("sqlite")
+    if embedded and settings.data_dir.exists() and settings.data_dir.stat().st_mode & 0o077:
+        yield doubtful("data", f"others may look into {settings.data_dir}", f"chmod 700 {settings.data_dir}")
     if settings.key_file.exists() and settings.key_file.stat().st_mode & 0o077:
         yield doubtful(
             "first key",

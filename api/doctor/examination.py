@@ -35,7 +35,9 @@ def examine(settings: Settings, *, within_s: float = WITHIN_S) -> Iterator[Findi
             yield broken(name, f"no answer within {within_s:.0f} s", "look whether it hangs, or its network")
             continue
         if isinstance(found, Exception):
-            raise found
+            # Not its words: what a driver says may hold a password.
+            yield broken(name, f"could not be looked at: {type(found).__name__}", "this is a fault of cpd's; report it")
+            continue
         yield from found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
+
 from api.remote.trouble import BadInput
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -12,8 +14,13 @@ DEFAULT_DATA_DIR = "cpd-data"
 
 
 def server_url(explicit: str | None, environment: Mapping[str, str]) -> str:
-    """`explicit`, then CPD_URL, then the address where `cpd serve` listens by default."""
-    return (explicit or environment.get("CPD_URL") or DEFAULT_URL).rstrip("/")
+    """`explicit`, then CPD_URL, then the address where `cpd serve` listens by default. Raises BadInput for what is no address."""
+    given = (explicit or environment.get("CPD_URL") or DEFAULT_URL).rstrip("/")
+    try:
+        httpx.URL(given)
+    except httpx.InvalidURL as error:
+        raise BadInput(f"{given!r} is no address of a server ({error}): see --url or CPD_URL") from error
+    return given
 
 
 def key_files(environment: Mapping[str, str]) -> tuple[Path, Path]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.remote.trouble import BadInput
 from cpd_engine.config import RunConfig
+from cpd_engine.notation import parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
 SPLITS = ("train", "validation", "test")
@@ -103,7 +104,7 @@ def parse(path: Path) -> dict[str, Any]:
             f"{path} is larger than 1 MiB: this is no spec; rows go into a file of their own, which it names"
         )
     try:
-        document = json.loads(raw) if path.suffix == ".json" else yaml.safe_load(raw)
+        document = json.loads(raw) if path.suffix == ".json" else parse_yaml(raw)
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         kind = "JSON" if path.suffix == ".json" else "YAML"

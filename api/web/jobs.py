@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, StringConstraints
 
 from api.artifacts import service as artifacts
 from api.artifacts.schemas import Format
@@ -34,7 +34,8 @@ FILES_A_PAGE = 20
 
 
 # A field of a form that is left empty is sent as empty.
-Words = Annotated[str, Query(max_length=120)]
+Words = Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")]
+Id = Annotated[str, StringConstraints(max_length=40, pattern=r"^[A-Za-z0-9_]+$")]
 State = Annotated[JobState | None, BeforeValidator(lambda given: given or None)]
 LastEventId = Annotated[Seq | None, Header(alias="Last-Event-ID")]
 
@@ -78,7 +79,7 @@ def compare_jobs(
     request: Request,
     visit: Visitor,
     known: Known,
-    job: Annotated[list[str] | None, Query(max_length=MOST_COMPARED)] = None,
+    job: Annotated[list[Id] | None, Query(max_length=MOST_COMPARED)] = None,
 ) -> Response:
     """Jobs side by side: what they were told and what came of it."""
     with known.reading() as session:
@@ -93,7 +94,7 @@ def show_losses(
     request: Request,
     visit: Visitor,
     known: Known,
-    job: Annotated[list[str], Query(min_length=1, max_length=MOST_COMPARED)],
+    job: Annotated[list[Id], Query(min_length=1, max_length=MOST_COMPARED)],
     form: Annotated[Literal["table"] | None, Query(alias="as")] = None,
 ) -> Response:
     """The losses of jobs in one figure. No content before any of them has taken a step: a page may ask early."""

@@ -14,6 +14,7 @@ from api.bodies import parse_json, validate
 from api.core.errors import InvalidJson, ValidationFailed
 from api.openai.names import called, reference
 from cpd_engine.config import RunConfig
+from cpd_engine.notation import parse_yaml
 
 ADVANCED = "advanced"
 MODELS = ("teacher", "student")
@@ -66,7 +67,7 @@ def _advanced(text: str) -> dict[str, Any]:
         # An alias is written in a few letters and stands for as much as one likes, again and again.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise _refused("it refers back to itself with *; write it out")
-        found = yaml.safe_load(text)
+        found = parse_yaml(text)
     except yaml.YAMLError as error:
         raise _refused(" ".join(str(error).split())[:300]) from None
     except RecursionError:

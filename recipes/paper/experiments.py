@@ -10,10 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from cpd_engine.config import RunConfig
+from cpd_engine.notation import parse_yaml
 
 HERE = Path(__file__).parent
 # What a comparison takes as a label.
@@ -181,4 +181,4 @@ def _named(name: str, known: Mapping[str, Found], what: str) -> Found:
 
 
 def _read(file: str) -> Any:
-    return yaml.safe_load((HERE / file).read_text(encoding="utf-8"))
+    return parse_yaml((HERE / file).read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 from sqlalchemy import make_url, select
@@ -21,7 +22,7 @@ from sqlalchemy import make_url, select
 from api.core.db import connect, reading, sessions
 from api.jobs.tables import JobAttempt
 from migrations.apply import downgrade
-from tests.acceptance.conftest import CPD, Service
+from tests.acceptance.conftest import CPD, Service, gone
 from tests.backends import Backend
 from tests.deadline import eventually
 from tests.integration.worker.fleet import STAND_IN
@@ -134,8 +135,14 @@ def test_a_backup_of_a_working_service_goes_on_somewhere_else(
     keeps(service, running, "step-000010")
 
     backed_up(backend, tmp_path / "backup")
+    if backend.name == "sqlite":
+        # As if newer training states had been sealed, and these removed, between the database's copy and the store's.
+        for state in (tmp_path / "backup" / "store" / "jobs" / running).glob("*/step-*"):
+            shutil.rmtree(state)
+    below = psutil.Process(service.process.pid).children(recursive=True)
     service.process.kill()
     service.process.wait()
+    gone(below)
     # Whatever is not in the backup is lost with the machine.
     shutil.rmtree(backend.settings.data_dir)
     gate.touch()

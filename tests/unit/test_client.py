@@ -288,6 +288,9 @@ def test_the_service_is_looked_for_at_the_address_it_serves_by_default() -> None
     assert server_url(None, {}) == "http://127.0.0.1:8000"
     assert server_url(None, {"CPD_URL": "http://cpd.test/"}) == "http://cpd.test"
     assert server_url("http://other.test", {"CPD_URL": "http://cpd.test"}) == "http://other.test"
+    for typo in ("http://127.0.0.1:80o0", "http://localhost:8000:1"):
+        with pytest.raises(BadInput, match="CPD_URL"):
+            server_url(None, {"CPD_URL": typo})
 
 
 def test_a_report_is_asked_for_in_the_form_that_is_wanted_and_comes_as_it_is() -> None:

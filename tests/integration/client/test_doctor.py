@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,37 @@ def test_a_broker_that_forgets_when_it_is_full_is_told(backend: Backend) -> None
 
     assert level == "warning"
     assert "allkeys-lru" in said
+
+
+def test_looking_at_a_store_makes_no_folder_and_leaves_another_s_look_alone(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+
+    assert levels(disks.examined(settings))["store"][0] == "warning"
+    assert not settings.data_dir.exists()
+
+    settings.store_dir.mkdir(parents=True)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: levels(disks.examined(settings))["store"], range(64)))
+    assert "failure" not in {level for level, _ in found}
+    assert [path.name for path in settings.store_dir.rglob("*") if path.is_file()] == []
+
+
+def test_a_data_folder_that_others_may_look_into_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    open_to_all = levels(disks.examined(Settings(data_dir=tmp_path)))
+    tmp_path.chmod(0o700)
+
+    assert open_to_all["data"][0] == "warning"
+    assert "data" not in levels(disks.examined(Settings(data_dir=tmp_path)))
+
+
+def test_a_part_that_breaks_is_a_finding_and_the_others_are_told(tmp_path: Path) -> None:
+    # An engine that answers with something else than its facts.
+    program = (sys.executable, "-c", "print('{}')")
+    found = levels(examine(Settings(data_dir=tmp_path, engine_command=program)))
+
+    assert found["engine"] == ("failure", "could not be looked at: KeyError")
+    assert found["packages"][0] == "ok"
 
 
 def test_a_store_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:

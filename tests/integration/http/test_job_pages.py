@@ -210,3 +210,16 @@ def test_a_probe_tells_time_by_phase_and_money_and_leads_to_the_job(short: Backe
         assert told in " ".join(forecast.split()), told
     assert f'href="/submit?clone={job_id}">Make it a job' in forecast
     assert "Make it a job" not in read
+
+
+def test_a_nul_in_a_page_s_address_is_refused_before_any_query(api: Api) -> None:
+    with browser(api, "reader") as visitor:
+        for address in (
+            "/?name=%00",
+            "/?preset=a%00",
+            "/compare?job=%00&job=x",
+            "/compare/losses?job=%00",
+            "/comparisons/new?job=%00",
+        ):
+            answer = visitor.http.get(address)
+            assert (answer.status_code, 'data-error="validation_error"' in answer.text) == (422, True), address
