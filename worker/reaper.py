@@ -150,7 +150,7 @@ def sweep(make: sessionmaker[Session], scratch: Path) -> None:
     jobs = {path.name: path for path in found if path.is_dir()}
     if not jobs:
         return
-    attempts = [path for job in jobs.values() for path in job.iterdir() if path.name.isdecimal()]
+    attempts = [path for job in jobs.values() for path in _attempts(job)]
     with reading(make) as session:
         columns: tuple[Any, ...] = (Job.id, Job.state, Job.fence)
         rows = {row.id: row for row in session.execute(select(*columns).where(Job.id.in_(jobs)))}
@@ -161,6 +161,14 @@ def sweep(make: sessionmaker[Session], scratch: Path) -> None:
     for name, path in jobs.items():
         if name not in rows or rows[name].state in TERMINAL:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _attempts(job: Path) -> list[Path]:
+    try:
+        return [path for path in job.iterdir() if path.name.isdecimal()]
+    except FileNotFoundError:
+        # Another worker of this machine has just swept it away.
+        return []
 
 
 def patience(*, lease_s: float, hold_leases: float, clock: Callable[[], float] = monotonic) -> Patience:

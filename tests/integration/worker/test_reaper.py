@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import event
 from api.jobs.states import JobState
 from tests.backends import Backend
 from tests.integration.store.steps import job, lapse, running
-from worker.reaper import Identity, Reaper, patience
+from worker.reaper import Identity, Reaper, patience, sweep
 
 LEASE_S = 60.0
 
@@ -84,3 +85,22 @@ def test_a_database_that_freezes_under_the_reaper_s_own_look_takes_no_job_from_i
     clock.now_s += 10.0
     reaper.tick()
     assert job(backend, hold.job_id).state == JobState.RUNNING
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_workers_of_one_machine_may_sweep_at_once(backend: Backend, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def leave_and_sweep(worker: int) -> None:
+        for number in range(30):
+            for kind in range(10):
+                left = tmp_path / f"left-{worker}"
+                (left / "1" / "out").mkdir(parents=True)
+                left.rename(scratch / f"job_{worker}_{number}_{kind}")
+            sweep(backend.make, scratch)
+
+    with ThreadPoolExecutor(8) as workers:
+        swept = [workers.submit(leave_and_sweep, worker) for worker in range(8)]
+
+    assert [one.exception() for one in swept] == [None] * 8
