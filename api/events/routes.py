@@ -104,7 +104,7 @@ async def _messages(
 
 
 def _message(event: EventView) -> bytes:
-    return format_sse_event(data_str=event.model_dump_json(), event=event.kind, id=str(event.seq))
+    return format_sse_event(data_str=event.json_text, event=event.kind, id=str(event.seq))
 
 
 def _still_usable(known: Resources, prefix: str) -> bool:

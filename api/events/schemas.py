@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import datetime
-from functools import reduce
+from functools import cached_property, reduce
 from operator import or_
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -30,6 +30,11 @@ class EventView(Frozen):
     at: datetime
     attempt: int
     data: dict[str, Any]
+
+    @cached_property
+    def json_text(self) -> str:
+        """As JSON, made once however many clients are told."""
+        return self.model_dump_json()
 
 
 class StateChange(Frozen):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime
+from itertools import groupby
 
 from api.events.schemas import EventView
-from api.events.stream import Feeds, Page
+from api.events.stream import AT_ONCE, Feed, Feeds, Page
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -55,6 +56,33 @@ def test_eight_followers_cost_one_reading_for_each_news() -> None:
 
     assert seen == [[1, 2, 3]] * 8
     assert loads == 3
+
+
+def test_others_get_their_turn_while_many_followers_are_woken() -> None:
+    async def scene() -> list[str]:
+        feed, turns = Feed(floor=0, head=0), []
+
+        async def follower() -> None:
+            await feed.wait(60.0)
+            turns.append("follower")
+
+        async def other() -> None:
+            while turns.count("follower") < 3 * AT_ONCE:
+                turns.append("other")
+                await asyncio.sleep(0)
+
+        followers = [asyncio.create_task(follower()) for _ in range(3 * AT_ONCE)]
+        while len(feed.waiting) < len(followers):
+            await asyncio.sleep(0)
+        asking = asyncio.create_task(other())
+        await feed.wake_in_turns()
+        await asyncio.gather(asking, *followers)
+        assert not feed.waiting
+        return turns
+
+    together = max(len(list(group)) for who, group in groupby(asyncio.run(scene())) if who == "follower")
+
+    assert together <= AT_ONCE
 
 
 def test_closing_ends_a_stream_that_waits() -> None:
