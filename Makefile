@@ -61,6 +61,19 @@ bench: setup
 bench-short: setup
 	$(BIN)/python -m benchmarks.engine short
 
+# The service under load, and MLflow's tracking server beside it in an environment of its own (860 MB; it wants other versions than
+# we do). A quarter of an hour; benchmarks/README.md explains. The tests take a short form of the first two parts.
+MLFLOW := build/mlflow
+.PHONY: load
+load: setup $(MLFLOW)/.installed
+	$(BIN)/python -m benchmarks.service --mlflow $(MLFLOW)/bin/python
+
+$(MLFLOW)/.installed:
+	rm -rf $(MLFLOW)
+	$(PYTHON) -m venv $(MLFLOW)
+	$(MLFLOW)/bin/python -m pip install --quiet mlflow==3.17.2 "psycopg[binary]==3.3.9"
+	touch $@
+
 # What was forecast beside what happened, as CSV under benchmarks/forecast/results; needs an idle machine for the times on the wall.
 bench-forecast: setup
 	$(BIN)/python -m benchmarks.forecast

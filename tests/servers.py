@@ -136,10 +136,11 @@ class S3Server:
 
 
 @contextmanager
-def postgresql(*, keeps_commits: bool = False) -> Iterator[PostgresServer]:
+def postgresql(*, keeps_commits: bool = False, durable: bool = False) -> Iterator[PostgresServer]:
     """A fresh PostgreSQL on a free port of 127.0.0.1, user `postgres`, no password.
 
-    `keeps_commits`: those of its last moment too where it is stopped or crashes, which costs time. A power loss is not meant.
+    `keeps_commits`: those of its last moment too where it is stopped or crashes, which costs time. A power loss is not meant, but
+    with `durable`: it then is as safe and as slow as PostgreSQL is as it comes.
     """
     with _home("cpd-postgres-") as (home, user):
         binaries = _postgres_binaries(home, user)
@@ -153,11 +154,11 @@ def postgresql(*, keeps_commits: bool = False) -> Iterator[PostgresServer]:
             "unix_socket_directories": str(home),
             "timezone": TIMEZONE,
             "max_connections": "200",
-            "shared_buffers": "32MB",
+            "shared_buffers": "128MB" if durable else "32MB",
             # Nothing outlives the test run, so nothing has to reach the disk.
-            "fsync": "off",
-            "synchronous_commit": "on" if keeps_commits else "off",
-            "full_page_writes": "off",
+            "fsync": "on" if durable else "off",
+            "synchronous_commit": "on" if keeps_commits or durable else "off",
+            "full_page_writes": "on" if durable else "off",
         }
         flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
         command = [str(binaries / "postgres"), "-D", str(data), *flags]
