@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.core import queue
 from api.core.errors import DatabaseUnavailable
-from api.core.storage import Store, StoredFileMissing, StoreUnavailable
+from api.core.storage import Store, StoreUnavailable
 from api.deps import Known, Resources
 from api.jobs import queries
 from api.jobs.states import JobState
@@ -51,7 +51,7 @@ class Readiness(BaseModel):
 
 
 class Probe:
-    """Whether something answers, asked at most once in `keep_s`: what hangs costs one probe its time-out, not each."""
+    """Whether something answers, asked at most once in `keep_s`. What hangs keeps one caller waiting; others hear what was known before."""
 
     def __init__(
         self, ask: Callable[[], bool], *, keep_s: float = 5.0, clock: Callable[[], float] = time.monotonic
@@ -63,11 +63,20 @@ class Probe:
         self._known: tuple[float, bool] | None = None
 
     def answers(self) -> bool:
-        """True where it did when last asked."""
-        with self._lock:
-            if self._known is None or self._clock() - self._known[0] > self._keep_s:
-                self._known = (self._clock(), self._ask())
-            return self._known[1]
+        """True where it did when last asked; False where it was never asked before and somebody is asking now."""
+        if not self._fresh() and self._lock.acquire(blocking=False):
+            try:
+                if not self._fresh():
+                    answered = self._ask()
+                    self._known = (self._clock(), answered)
+            finally:
+                self._lock.release()
+        known = self._known
+        return known is not None and known[1]
+
+    def _fresh(self) -> bool:
+        known = self._known
+        return known is not None and self._clock() - known[0] <= self._keep_s
 
 
 def broker_answers(app: Celery) -> bool:
@@ -81,11 +90,9 @@ def broker_answers(app: Celery) -> bool:
 
 
 def store_answers(store: Store) -> bool:
-    """True where the store does, asked after a file that is not there."""
+    """True where the store does."""
     try:
-        store.size("none")
-    except StoredFileMissing:
-        return True
+        store.look()
     except StoreUnavailable as error:
         log.warning("store_unavailable", reason=str(error))
         return False

@@ -33,6 +33,7 @@ _PARTS = 10_000
 _RANGE_BYTES = 4 * 2**20
 _AT_ONCE = 4
 _CLOSE_S = 5.0
+_LOOK_S = 3.0
 
 
 class BucketStore:
@@ -76,7 +77,12 @@ class BucketStore:
         copy_verified(self._read(key, 0, None, ahead=_AT_ONCE), target, key, sha256)
 
     def size(self, key: str) -> int:
-        return int(self._ask("head_object", Key=self._at(key))["ContentLength"])
+        try:
+            return int(self._ask("head_object", Key=self._at(key))["ContentLength"])
+        except StoredFileMissing:
+            # An answer to HEAD has no body to say what is missing: it may be the bucket.
+            self.look()
+            raise
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         return self._read(key, start, stop, ahead=1)
@@ -103,6 +109,13 @@ class BucketStore:
             ResponseContentType=media_type,
         )
         return str(self._end(self._run(address)))
+
+    def look(self) -> None:
+        asked = self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+        try:
+            self._end(self._run(asyncio.wait_for(asked, _LOOK_S)))
+        except StoredFileMissing as error:
+            raise StoreUnavailable(f"bucket {self._bucket} answers that it is not there") from error
 
     def check(self) -> None:
         probe = self._at(f"probe-{uuid4().hex}")

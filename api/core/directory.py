@@ -78,6 +78,14 @@ class DirectoryStore:
     def link(self, key: str, *, filename: str, media_type: str) -> None:  # noqa: ARG002 - the protocol's
         return None
 
+    def look(self) -> None:
+        # Not at the root, which is still there, and empty, when its volume is not.
+        arriving = self._root / _ARRIVING
+        try:
+            arriving.stat()
+        except OSError as error:
+            raise StoreUnavailable(f"the store has no {arriving} ({error.strerror}): is its volume mounted?") from error
+
     def check(self) -> None:
         probe = self._root / _ARRIVING / uuid4().hex
         try:
@@ -94,7 +102,10 @@ class DirectoryStore:
         try:
             return (self._root / checked(key)).open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            self.look()
             raise StoredFileMissing(key) from error
+        except OSError as error:
+            raise StoreUnavailable(f"the store cannot read in {self._root} ({error.strerror})") from error
 
 
 def _chunks(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:

@@ -73,8 +73,12 @@ class Store(Files, Protocol):
         """An address at which whoever has it can download the file, under this name, for a short time; None where none are given."""
         ...
 
+    def look(self) -> None:
+        """See within seconds that the store is there, and change nothing. Raises StoreUnavailable."""
+        ...
+
     def check(self) -> None:
-        """See that files can be kept and removed here."""
+        """See that files can be kept and removed here, and make ready for them. Raises StoreUnavailable."""
         ...
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,14 @@ def test_a_server_that_hangs_is_given_up_and_what_hung_never_comes_to_be(bucket:
         store.put("k", source, sha256=sha256_of(source))
 
         assert store.size("k") == 3 * PART_BYTES
+
+
+def test_what_lies_in_a_bucket_that_is_gone_is_not_said_to_be_missing(bucket: Bucket, store: BucketStore) -> None:
+    store.look()
+    bucket.client.delete_bucket(Bucket=bucket.name)
+    for ask in (store.look, partial(store.size, "k"), partial(store.read, "k")):
+        with pytest.raises(StoreUnavailable, match=f"there is no bucket {bucket.name}"):
+            ask()
 
 
 def settings(tmp_path: Path, **changed: str) -> Settings:

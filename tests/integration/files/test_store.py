@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from api.core.storage import ContentDiffers, InvalidKey, Store, StoredFileMissing
+from api.core.directory import DirectoryStore
+from api.core.storage import ContentDiffers, InvalidKey, Store, StoredFileMissing, StoreUnavailable
 
 # More than two parts of an upload, and than two ranges of a download.
 LARGE = bytes(range(251)) * 45_000
@@ -157,3 +159,21 @@ def test_keys_that_could_lead_elsewhere_are_refused(store: Store, tmp_path: Path
 def test_a_store_that_works_is_not_complained_about_and_keeps_nothing_of_the_look(store: Store) -> None:
     store.check()
     assert store.sweep(0.0) == 0
+
+
+def test_what_lies_in_a_folder_whose_volume_is_gone_or_broken_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    store = DirectoryStore(root)
+    store.check()
+    store.look()
+    # As a disk does that gives no data, the system refuses to follow it.
+    (root / "broken").symlink_to("broken")
+    with pytest.raises(StoreUnavailable, match="cannot read in"):
+        store.size("broken")
+    root.rename(tmp_path / "unmounted")
+    for mount_point in (False, True):
+        if mount_point:
+            root.mkdir()
+        for ask in (store.look, partial(store.size, "k"), partial(store.read, "k")):
+            with pytest.raises(StoreUnavailable, match="is its volume mounted"):
+                ask()

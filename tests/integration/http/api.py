@@ -30,6 +30,7 @@ from api.jobs.lease import Hold
 from api.jobs.transitions import Claim
 from api.keys.schemas import Scope
 from api.keys.service import create_key
+from api.serve import check_store
 from api.server import Server
 from cpd_engine.config import RunConfig
 from cpd_engine.events import Compared, to_json
@@ -184,6 +185,7 @@ def serving(backend: Backend) -> Iterator[Api]:
         "reader": new_key(backend, "read"),
         "other": new_key(backend, "read", "write", "admin", tenant="other"),
     }
+    check_store(backend.settings)
     app = create_app(backend.settings)
     with listening() as sock, served(app, sock) as server, ExitStack() as clients:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
