@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
@@ -93,8 +94,7 @@ class BucketStore:
 
     def sweep(self, older_than_s: float) -> int:
         before = datetime.now(UTC) - timedelta(seconds=older_than_s)
-        page = self._ask("list_multipart_uploads", Prefix=self._prefix)
-        left = [upload for upload in page.get("Uploads", ()) if upload["Initiated"] < before]
+        left = s3.abandoned(s3.begun_uploads(partial(self._ask, "list_multipart_uploads", Prefix=self._prefix)), before)
         for upload in left:
             self._abort(upload["Key"], upload["UploadId"])
         return len(left)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
 from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
 from s3fs import S3FileSystem
 
@@ -40,6 +44,20 @@ def client(endpoint: str | None, region: str | None, timeout_s: float) -> S3File
     )
     made.retries = 1
     return made
+
+
+def begun_uploads(ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every upload in parts that has not ended, as ListMultipartUploads tells them: `ask` makes the request for the page after a marker."""
+    page = ask()
+    yield from page.get("Uploads", ())
+    while page.get("IsTruncated"):
+        page = ask(KeyMarker=page["NextKeyMarker"], UploadIdMarker=page["NextUploadIdMarker"])
+        yield from page.get("Uploads", ())
+
+
+def abandoned(uploads: Iterable[dict[str, Any]], before: datetime) -> list[dict[str, Any]]:
+    """Those that began before a time. Later ones may be under way."""
+    return [upload for upload in uploads if upload["Initiated"] < before]
 
 
 def code(error: BaseException) -> str | None:

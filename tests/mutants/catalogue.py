@@ -139,6 +139,13 @@ MUTANTS = (
         test="tests/integration/files/test_bucket.py::test_a_large_file_that_is_not_what_it_was_said_to_be_leaves_no_part",
     ),
     Mutant(
+        name="age-of-a-swept-upload",
+        file="api/core/s3.py",
+        before='if upload["Initiated"] < before]',
+        after="]",
+        test="tests/unit/test_s3.py::test_an_upload_is_abandoned_that_began_before_the_time_and_no_later_one",
+    ),
+    Mutant(
         name="leftover-of-a-deletion",
         file="api/datasets/queries.py",
         before="    leftovers.let_go(session, [key])\n",
