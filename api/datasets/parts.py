@@ -91,8 +91,8 @@ def add_part(
         store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
             known = _known(session, tenant_id, upload_id, received, retried=retried)
-            if known is None:
-                leftovers.forget(session, key)
+            if known is None and not leftovers.name(session, key):
+                raise UploadEnded
             part = known or _added(session, part_id, upload_id, received)
     if known is not None:
         discard(store, key)

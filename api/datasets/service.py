@@ -16,7 +16,7 @@ from api.core import db
 from api.core.db import now
 from api.core.errors import ChecksumMismatch, DatasetInUse, NotFound, QuotaExceeded
 from api.core.settings import Settings
-from api.core.storage import Store, discard
+from api.core.storage import Store, StoreUnavailable, discard
 from api.datasets import queries
 from api.datasets.schemas import DatasetPage, DatasetView, Report
 from api.datasets.tables import Dataset
@@ -67,7 +67,8 @@ def register(
     with arriving(make, store, key):
         store.put(key, received.path, sha256=received.sha256)
         with db.transaction(make) as session:
-            leftovers.forget(session, key)
+            if not leftovers.name(session, key):
+                raise StoreUnavailable("an upload took so long to be kept that its bytes may be gone")
             if first is not None:
                 first(session, dataset_id)
             check_quota(session, upload.tenant_id, received.size_bytes, settings)

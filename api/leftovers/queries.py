@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from api.core.db import now
@@ -14,11 +14,26 @@ from api.leftovers.tables import Leftover
 _REMOVED_S = 60.0
 # No upload takes so long beside what it may wait for the store.
 _SENT_S = 86_400.0
+# For whoever removes files, before another tries: longer than a removal takes, and than a look at a store that is away.
+_CLAIMED_S = 600.0
 
 
 def expect(session: Session, prefix: str, *, wait_s: float = 0.0) -> None:
     """Files are about to come under a prefix, by somebody who may wait so long for the store. Before the first of them is sent."""
     _put_down(session, [prefix], _SENT_S + wait_s)
+
+
+def name(session: Session, prefix: str) -> bool:
+    """A row names the files that were expected, from this transaction on. False where they took so long that they may be being removed."""
+    # One that was claimed is due sooner than that.
+    safe = delete(Leftover).where(Leftover.prefix == prefix, Leftover.due_at > now(_CLAIMED_S))
+    return bool(session.execute(safe.returning(Leftover.prefix)).all())
+
+
+def claim(session: Session, prefix: str) -> bool:
+    """What is due is the caller's to remove, for some minutes, after which it is due again. False where it is due no more."""
+    put_off = update(Leftover).where(Leftover.prefix == prefix, Leftover.due_at <= now()).values(due_at=now(_CLAIMED_S))
+    return bool(session.execute(put_off.returning(Leftover.prefix)).all())
 
 
 def forget(session: Session, prefix: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -12,7 +13,11 @@ from api.core import db
 from api.core.storage import Store, discard
 from api.leftovers import queries
 
+log = structlog.get_logger(__name__)
+
 _AT_ONCE = 100
+# So many a round: of a store that is away each costs a time-out.
+_FAILURES = 3
 
 
 @contextmanager
@@ -31,11 +36,33 @@ def arriving(make: sessionmaker[Session], store: Store, prefix: str) -> Iterator
 
 
 def clear(make: sessionmaker[Session], store: Store) -> int:
-    """Remove what is due; how many prefixes. Doing so twice does no harm. Raises OSError, and what is left then waits for the next time."""
+    """Remove what is due; how many prefixes. Others may do so at the same time.
+
+    What cannot be removed is put off, so that it keeps nothing else from going. Raises the last of such OSErrors, when all that can go
+    has gone, or earlier where the store seems to be away.
+    """
     with db.reading(make) as session:
         prefixes = session.scalars(queries.due(_AT_ONCE)).all()
+    gone, failed = 0, list[OSError]()
     for prefix in prefixes:
-        store.delete(prefix)
-        with db.transaction(make) as session:
-            queries.forget(session, prefix)
-    return len(prefixes)
+        try:
+            gone += _cleared(make, store, prefix)
+        except OSError as error:
+            log.warning("leftover_in_store", prefix=prefix, error=type(error).__name__)
+            failed.append(error)
+        if len(failed) == _FAILURES:
+            break
+    if failed:
+        raise failed[-1]
+    return gone
+
+
+def _cleared(make: sessionmaker[Session], store: Store, prefix: str) -> bool:
+    with db.transaction(make) as session:
+        # The look at the list is old by now: a row may name the files since, or somebody else be removing them.
+        if not queries.claim(session, prefix):
+            return False
+    store.delete(prefix)
+    with db.transaction(make) as session:
+        queries.forget(session, prefix)
+    return True

@@ -146,6 +146,14 @@ MUTANTS = (
         test="tests/unit/test_s3.py::test_an_upload_is_abandoned_that_began_before_the_time_and_no_later_one",
     ),
     Mutant(
+        name="bytes-of-an-unanswered-commit",
+        file="api/leftovers/service.py",
+        before="    except SQLAlchemyError:\n",
+        after="    except ZeroDivisionError:\n",
+        test="tests/integration/files/test_leftovers.py::test_an_upload_whose_commit_is_not_answered_has_its_bytes_just_where_it_has_its_row",
+        only="sqlite",
+    ),
+    Mutant(
         name="leftover-of-a-deletion",
         file="api/datasets/queries.py",
         before="    leftovers.let_go(session, [key])\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from api.artifacts.queries import Sealed
 from api.core.archive import sha256_of
 from api.core.db import Table, now, reading, transaction
 from api.core.directory import DirectoryStore
-from api.core.errors import QuotaExceeded
+from api.core.errors import QuotaExceeded, UploadEnded
 from api.core.storage import Store, StoreUnavailable
 from api.datasets import parts
 from api.datasets import service as datasets
@@ -211,6 +212,7 @@ def test_what_was_deleted_while_the_bucket_was_away_goes_once_it_is_back(bucket:
             service.clear(backend.make, away.store)
         kept = backend.stored()
         relay.mend()
+        a_day_later(backend)
         cleared = service.clear(backend.make, away.store)
     relay.cut()
 
@@ -218,3 +220,65 @@ def test_what_was_deleted_while_the_bucket_was_away_goes_once_it_is_back(bucket:
     assert cleared == 1
     assert backend.stored() == {}
     assert waiting(backend) == set()
+
+
+def overdue(backend: Backend, store: Store, received: Received, *keys: str) -> None:
+    """What was kept under these keys is to go, in this order."""
+    for number, key in enumerate(keys):
+        store.put(key, received.path, sha256=received.sha256)
+        with transaction(backend.make) as session:
+            leftovers.expect(session, key, wait_s=number - 100_000.0)
+
+
+def test_what_cannot_be_removed_waits_and_keeps_nothing_else_from_going(backend: Backend, tmp_path: Path) -> None:
+    store, received = DirectoryStore(backend.settings.store_dir), jsonl(tmp_path)
+    overdue(backend, store, received, "a/1", "b/1")
+    # A folder that is a file: the store finds something else there than it put.
+    shutil.rmtree(backend.settings.store_dir / "a")
+    (backend.settings.store_dir / "a").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        service.clear(backend.make, store)
+
+    assert set(backend.stored()) == {"a"}
+    assert waiting(backend) == {"a/1"}
+    # Not at once again.
+    assert service.clear(backend.make, store) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_upload_that_is_being_removed_gets_no_row(backend: Backend, tmp_path: Path, kind: str) -> None:
+    def claimed() -> None:
+        a_day_later(backend)
+        with transaction(backend.make) as session:
+            assert all(leftovers.claim(session, prefix) for prefix in waiting(backend))
+
+    with pytest.raises((StoreUnavailable, UploadEnded)):
+        KINDS[kind].keep(backend, Then(backend.settings.store_dir, claimed), jsonl(tmp_path))
+    a_day_later(backend)
+    service.clear(backend.make, DirectoryStore(backend.settings.store_dir))
+
+    assert backend.stored() == {}
+    assert waiting(backend) == set()
+
+
+def test_two_that_clear_at_once_and_one_that_looked_before_a_row_came_remove_nothing_of_each_other_s(
+    backend: Backend, tmp_path: Path
+) -> None:
+    store, received, removed = DirectoryStore(backend.settings.store_dir), jsonl(tmp_path), list[str]()
+    overdue(backend, store, received, "a", "b", "c")
+
+    class Meanwhile(DirectoryStore):
+        """While the first goes, a row comes to name the second, and another process clears the list."""
+
+        def delete(self, prefix: str) -> int:
+            removed.append(prefix)
+            if prefix == "a":
+                with transaction(backend.make) as session:
+                    leftovers.forget(session, "b")
+                service.clear(backend.make, self)
+            return super().delete(prefix)
+
+    service.clear(backend.make, Meanwhile(backend.settings.store_dir))
+
+    assert removed == ["a", "c"]
+    assert set(backend.stored()) == {"b"}
