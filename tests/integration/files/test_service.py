@@ -114,8 +114,8 @@ def test_a_worker_killed_under_an_upload_leaves_no_row_of_it_and_another_goes_on
     cleared = leftovers.clear(backend.make, fleet.store)
 
     assert known == {"prepared", "step-000005", "step-000010"}
-    # That of the upload that was cut is one of them.
-    assert cleared >= 1 + sum(row.expired_at is not None for row in fleet.artifacts(job_id))
+    # That of the upload that was cut is one of them. What newer states replaced went when they came, or goes with it.
+    assert cleared >= 1
     assert_as_unbroken(fleet, job_id, 20)
     rows = [row for row in fleet.artifacts(job_id) if row.expired_at is None]
     named = {f"{row.storage_prefix}/{file['path']}": file["sha256"] for row in rows for file in row.files}
