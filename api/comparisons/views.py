@@ -60,10 +60,11 @@ def line_of(row: Comparison, states: States) -> ComparisonLine:
 
 def view_of(session: Session, row: Comparison) -> ComparisonView:
     """A comparison with its members and, once it is made, its table."""
+    # First of all: the jobs, read later, are then at least as far, and what is called finished has its table.
+    state = _state(row, states_of(session, [row]))
     found = session.execute(queries.members([row.id])).all()
     wanted = [job.id for _, job in found] + ([row.table_job_id] if row.table_job_id is not None else [])
     shown = jobs.several(session, row.tenant_id, wanted)
-    state = _state(row, states_of(session, [row]))
     table_job = shown.get(row.table_job_id or "")
     return ComparisonView(
         id=row.id,

@@ -129,6 +129,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "benchmarks/README.md": {
         "make bench": _HOURS,
         "make quality": _HOURS,
+        "make load": _HOURS,
         "python -m benchmarks": _HOURS,
     },
 }

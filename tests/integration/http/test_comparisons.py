@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from api.core.db import transaction
 from api.jobs import transitions
@@ -253,3 +258,31 @@ def test_comparisons_are_listed_by_page_newest_first(api: Api) -> None:
     assert (second["data"][0]["state"], second["data"][0]["members"]) == ("running", ["kld", "cpd"])
     assert (first["has_more"], second["has_more"]) == (True, False)
     assert api.other.get("/v1/comparisons").json()["data"] == []
+
+
+def test_a_comparison_that_is_finished_has_its_table_whenever_that_comes(api: Api) -> None:
+    states = []
+    for statement in range(2, 12):
+        comparison_id = api.compare(seeds=[0])
+        api.end_members(comparison_id)
+        with before_statement(api, statement, partial(api.make_table, comparison_id)):
+            found = api.owner.get(f"/v1/comparisons/{comparison_id}").json()
+        states.append(found["state"])
+        assert (found["state"] == "succeeded") <= (found["table"] is not None), statement
+    assert len(set(states)) == 2, "the table came before what is looked at, and after"
+
+
+@contextmanager
+def before_statement(api: Api, number: int, do: Callable[[], None]) -> Iterator[None]:
+    """Something is done, by others, right before the API's statement of that number."""
+    engine, counted = api.resources.engine, count(1)
+
+    def look(*_: object) -> None:
+        if next(counted) == number:
+            do()
+
+    event.listen(engine, "before_cursor_execute", look)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", look)
