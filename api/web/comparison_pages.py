@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from api.comparisons import service
+from api.core.errors import ArtifactNotReady
 from api.deps import ComparisonId, Cursor, Known
 from api.jobs.states import TERMINAL
 from api.reports import sending
@@ -77,7 +78,12 @@ def show_comparison_figure(
     name: ComparisonFigure,
     form: As = None,
 ) -> Response:
-    """A figure for the script that draws it, or its numbers."""
+    """A figure for the script that draws it, or its numbers. No content before there is any: a page may ask early."""
     with known.reading() as session:
-        made = drawing.of_comparison(session, visit.identity.tenant_id, comparison_id, name, known.settings)
+        try:
+            made = drawing.of_comparison(session, visit.identity.tenant_id, comparison_id, name, known.settings)
+        except ArtifactNotReady:
+            if form is None:
+                return Response(status_code=204)
+            raise
     return answer(request, visit, made, form=form, back=f"/comparisons/{comparison_id}")

@@ -49,6 +49,8 @@ def test_jobs_that_are_set_side_by_side_share_a_figure(api: Api) -> None:
 def test_a_comparison_s_runs_are_drawn_under_their_members(api: Api) -> None:
     comparison_id = api.compare()
     before = api.reader.get(f"/v1/comparisons/{comparison_id}/figures/losses")
+    with browser(api, "reader") as visitor:
+        early = [visitor.http.get(f"/comparisons/{comparison_id}/figures/{name}") for name in ("losses", "methods")]
     for job_id in api.members(comparison_id):
         point = Point(name="student/ce", step=1, value=2.0)
         api.say(api.claim(job_id), ("progressed", {"phase": "train", "done": 1, "total": 9}), points=[point])
@@ -56,6 +58,7 @@ def test_a_comparison_s_runs_are_drawn_under_their_members(api: Api) -> None:
 
     labels = [member["label"] for member in api.comparison(comparison_id)["members"]]
     assert before.json()["error"]["code"] == "artifact_not_ready"
+    assert [answer.status_code for answer in early] == [204, 204], "a page may ask early"
     shown = {trace["name"] for trace in figure["data"] if trace.get("showlegend")}
     assert shown == set(labels)
 

@@ -61,6 +61,8 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.store = open_store(self.backend.settings)
+        # As a worker does at its start.
+        self.store.check()
 
     def start(self, **settings: str) -> subprocess.Popen[bytes]:
         """A new worker process; its log is `worker-<n>.log`."""
