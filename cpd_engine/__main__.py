@@ -180,12 +180,15 @@ def _ended(work: Callable[[Callable[[], bool]], None], world: int) -> int:
     except EngineError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return _leave(FAILED, world)
-    return 0
+    return _leave(0, world)
 
 
 def _leave(code: int, world: int) -> int:
-    """The exit code; one of several ranks ends here and now, as torch would first wait for others that are not coming."""
+    """The exit code; one of several ranks ends here and now. Torch would first wait for others that may not be coming, and its threads
+    were once seen to abort a rank that had finished, as the interpreter shut down. Events are flushed one by one.
+    """
     if world > 1:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
