@@ -182,6 +182,10 @@ FILES = [
     missing("files: an unknown one", "/v1/files/file-abc"),
     missing("files: one that climbs", "/v1/files/..%2f..%2fetc%2fpasswd"),
     missing("files: a NUL", "/v1/files/%00"),
+    Bad(
+        name="usage: by a key that is none", status=401, code="invalid_api_key", method="GET", url="/v1/usage",
+        headers={"authorization": "Bearer bogus"},
+    ),
     missing("files: the bytes of an unknown one", "/v1/files/file-abc/content"),
     missing("files: an unknown one to delete", "/v1/files/file-abc", "DELETE"),
     missing("files: a NUL to delete", "/v1/files/a%00", "DELETE"),
