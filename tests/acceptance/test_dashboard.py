@@ -34,9 +34,9 @@ def test_a_person_goes_from_rows_to_a_student_without_a_command_line(
 ) -> None:
     service = start(backend)
     window.open(service.url)
-    window.find("#key").send_keys(service.environment["CPD_API_KEY"], Keys.ENTER)
+    window.type("#key", service.environment["CPD_API_KEY"], Keys.ENTER)
     window.press("nav a[href='/datasets']")
-    window.find("#file").send_keys(str(rows / "train.jsonl"))
+    window.type("#file", str(rows / "train.jsonl"))
     window.press("form[action='/datasets'] button")
     window.press("a.button[href^='/submit?train=']")
     window.write("#name", "by hand")
@@ -58,7 +58,7 @@ def test_a_person_goes_from_rows_to_a_student_without_a_command_line(
     eventually(lambda: "distilled student" in window.text("#standing"), within_s=20, what="the scores")
 
     window.press("#files a[href$='model.safetensors']")
-    stated = window.find("tr:has(a[href$='model.safetensors']) .hash").text
+    stated = window.read("tr:has(a[href$='model.safetensors']) .hash")
     saved = window.downloads / "model.safetensors"
     eventually(saved.exists, within_s=60, what="the download")
     assert hashlib.sha256(saved.read_bytes()).hexdigest() == stated

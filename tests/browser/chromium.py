@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -62,17 +63,34 @@ class Chromium:
 
     def write(self, selector: str, text: str) -> None:
         """Type `text` into an empty field."""
-        field = self.find(selector)
-        field.clear()
-        field.send_keys(text)
+
+        def typed(field: WebElement) -> None:
+            field.clear()
+            field.send_keys(text)
+
+        self._act(selector, typed)
+
+    def type(self, selector: str, *keys: str) -> None:
+        """Send keys."""
+        self._act(selector, lambda field: field.send_keys(*keys))
 
     def press(self, selector: str) -> None:
         """Click."""
-        self.find(selector).click()
+        self._act(selector, WebElement.click)
 
     def text(self, selector: str = "body") -> str:
-        """What a person reads there."""
-        return str(self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+        """What a person reads there now, nothing where nothing is."""
+        return "".join(self.texts(selector)[:1])
+
+    def texts(self, selector: str) -> list[str]:
+        """What a person reads in each element now: one reading, so that a page that is changing cannot pull one away between two."""
+        every = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText ?? one.textContent)"
+        return [str(text) for text in self.driver.execute_script(every, selector)]
+
+    def read(self, selector: str, *, within_s: float = 20.0) -> str:
+        """What a person reads there, once it is there."""
+        read = eventually(lambda: self.texts(selector), within_s=within_s, what=f"{selector} on the page")
+        return read[0]
 
     def complaints(self) -> list[str]:
         """Warnings and errors of the console since the last call, violations of the content-security policy included."""
@@ -96,6 +114,18 @@ class Chromium:
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / f"{name}.png").write_bytes(self._picture())
+
+    def _act(self, selector: str, act: Callable[[WebElement], None]) -> None:
+        """`act` on the first element of a selector; on its successor where the page put another in its place meanwhile."""
+
+        def done() -> bool:
+            try:
+                act(self.find(selector))
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        eventually(done, within_s=20, what=f"{selector} holding still")
 
     def _picture(self) -> bytes:
         shot = self._tell("Page.captureScreenshot", captureBeyondViewport=True)

@@ -69,7 +69,7 @@ def test_a_job_is_followed_live_and_steered(api: Api, window: Chromium) -> None:
     hold = api.claim(api.submit(name=f"live {CANARY}"))
     say(api, hold, 1, range(1, 11), epoch(1))
     window.open(f"{api.url}/jobs/{hold.job_id}")
-    window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
+    window.type("#key", api.keys["owner"], Keys.ENTER)
     title = f"live {CANARY} · CPD"
 
     drawn(window, 3)
@@ -113,7 +113,7 @@ def test_pages_fit_their_window_in_both_schemes(api: Api, window: Chromium) -> N
     api.seal(hold, "model", {"manifest.json": b"{}", "a/rather/deep/folder/model-00001-of-00002.safetensors": b"w"})
     other = api.submit(name="other", preset="kld")
     window.open(f"{api.url}/login")
-    window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
+    window.type("#key", api.keys["owner"], Keys.ENTER)
     window.find("#list")
     pages = {
         "jobs": "/",
@@ -139,16 +139,16 @@ def test_pages_fit_their_window_in_both_schemes(api: Api, window: Chromium) -> N
 def test_a_list_goes_on_by_itself_and_keeps_what_is_ticked(api: Api, window: Chromium) -> None:
     first, second = api.submit(name="first"), api.submit(name="second")
     window.open(f"{api.url}/login")
-    window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
+    window.type("#key", api.keys["owner"], Keys.ENTER)
     for job_id in (first, second):
         window.press(f"#tick-{job_id}")
     api.owner.post(f"/v1/jobs/{first}/cancel")
     third = api.submit(name="third", preset="kld")
     window.find(f"#tick-{third}")
 
-    assert window.find(f"tr:has(#tick-{first}) .state").text == "cancelled"
+    assert window.read(f"tr:has(#tick-{first}) .state") == "cancelled"
     ticked = [box.get_attribute("value") for box in window.all("input[name=job]:checked")]
     assert ticked == [second, first]
     window.press(".below button")
-    assert {"first", "second"} <= set(window.find("thead").text.split())
+    assert {"first", "second"} <= set(window.read("thead").split())
     assert window.complaints() == []

@@ -14,15 +14,15 @@ pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_person_logs_in_by_keyboard_sees_the_jobs_and_logs_out(api: Api, window: Chromium) -> None:
     api.submit(name="first <b>light</b>")
     window.open(f"{api.url}/jobs/nothing?x=time")
-    window.find("#key").send_keys("cpd_wrong", Keys.ENTER)
+    window.type("#key", "cpd_wrong", Keys.ENTER)
     window.find("[role=alert]")
-    window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
+    window.type("#key", api.keys["owner"], Keys.ENTER)
 
     # The way that was asked for is kept.
-    assert "no such job" in window.find("[data-error=not_found]").text
+    assert "no such job" in window.read("[data-error=not_found]")
     window.press(".brand")
-    assert "first <b>light</b>" in window.find("tbody").text
-    window.find(".leave button").send_keys(Keys.ENTER)
+    assert "first <b>light</b>" in window.read("tbody")
+    window.type(".leave button", Keys.ENTER)
     window.find("#key")
     window.open(f"{api.url}/")
     assert window.find("#key")
@@ -33,6 +33,6 @@ def test_a_person_logs_in_by_keyboard_sees_the_jobs_and_logs_out(api: Api, windo
 def test_lists_are_read_without_scripts(api: Api, plain_window: Chromium) -> None:
     api.submit(name="without scripts")
     plain_window.open(f"{api.url}/login")
-    plain_window.find("#key").send_keys(api.keys["reader"], Keys.ENTER)
+    plain_window.type("#key", api.keys["reader"], Keys.ENTER)
 
-    assert "without scripts" in plain_window.find("tbody").text
+    assert "without scripts" in plain_window.read("tbody")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 def log_in(api: Api, window: Chromium) -> None:
     window.open(f"{api.url}/login")
-    window.find("#key").send_keys(api.keys["owner"], Keys.ENTER)
+    window.type("#key", api.keys["owner"], Keys.ENTER)
     window.find("nav")
 
 
@@ -37,21 +37,21 @@ def test_a_person_uploads_rows_plans_a_job_mends_it_and_starts_it(api: Api, wind
     rows.write_bytes(ROWS)
     log_in(api, window)
     window.press("nav a[href='/datasets']")
-    window.find("#file").send_keys(str(rows))
+    window.type("#file", str(rows))
     window.press("form[action='/datasets'] button")
-    assert "rows <b>1.jsonl" in window.find(".head").text
+    assert "rows <b>1.jsonl" in window.read(".head")
     window.press("a.button[href^='/submit?train=']")
 
     window.write("#teacher", "tiny:gpt2")
     window.write("#student", "from-teacher:1")
     Select(window.find("#preset")).select_by_visible_text("paper")
     window.write("#epochs", "lots")
-    window.find("#epochs").send_keys(Keys.ENTER)
-    assert "epochs" in window.find("#epochs-problem").text
+    window.type("#epochs", Keys.ENTER)
+    assert "epochs" in window.read("#epochs-problem")
     assert window.driver.switch_to.active_element.get_attribute("id") == "epochs"
     window.write("#epochs", "4")
     window.press("button[value=plan]")
-    plan = window.find("#plan").text
+    plan = window.read("#plan")
     assert "Optimizer steps" in plan
     assert "dead_epoch" in plan
     window.appear(width=390, scheme="dark")
@@ -101,7 +101,7 @@ def test_a_profile_drawn_marks_the_plan_s_cuts_and_tells_a_sample(api: Api, wind
 
     assert list(cuts) == [25, 50, 75, 100]
     # As text: what a prompt holds is no markup in a figure either.
-    told = window.find(".hoverlayer .hovertext").text
+    told = window.read(".hoverlayer .hovertext")
     assert "row-9" in told
     assert CANARY in told
     assert window.complaints() == []
@@ -111,10 +111,10 @@ def test_results_are_read_without_scripts(api: Api, plain_window: Chromium) -> N
     job_id = finished(api)
     log_in(api, plain_window)
     plain_window.open(f"{api.url}/jobs/{job_id}/quality")
-    assert "distilled student" in plain_window.find("table").text
+    assert "distilled student" in plain_window.read("table")
     plain_window.press("a[href$='figures/quality?as=table']")
 
-    assert "exact match, %, n = 100" in plain_window.find("main").text
+    assert "exact match, %, n = 100" in plain_window.read("main")
     plain_window.open(f"{api.url}/jobs/{job_id}/difficulty")
-    plain_window.find("details.sample summary").click()
-    assert "54" in plain_window.find("details.sample[open]").text
+    plain_window.press("details.sample summary")
+    assert "54" in plain_window.read("details.sample[open]")
