@@ -26,6 +26,7 @@ from api.datasets import service as dataset_service
 from api.datasets.routes import router as datasets
 from api.deps import Resources
 from api.edge import Edge
+from api.events.permits import Permits
 from api.events.routes import router as events
 from api.events.service import loader
 from api.events.stream import Feeds
@@ -101,6 +102,7 @@ def _resources(settings: Settings) -> Resources:
         make=make,
         store=store,
         feeds=Feeds(loader(make), poll_s=settings.stream_poll_s, ping_s=settings.stream_ping_s),
+        permits=Permits(),
         bell=Bell(make, celery, backoff, tick_s=settings.bell_s),
         broker=health.Probe(partial(health.broker_answers, celery)),
         files=health.Probe(partial(health.store_answers, store)),

@@ -16,6 +16,7 @@ from api.core import db
 from api.core.errors import NotFound, ValidationFailed
 from api.core.settings import Settings
 from api.core.storage import Store
+from api.events.permits import Permits
 from api.events.stream import Feeds
 from api.jobs.bell import Bell
 from api.metrics import RequestMetrics
@@ -41,6 +42,7 @@ class Resources:
     make: sessionmaker[Session]
     store: Store
     feeds: Feeds
+    permits: Permits
     bell: Bell
     broker: Health
     files: Health

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -106,6 +107,7 @@ def serve(settings: Settings, *, announce: Callable[[Ready], None], say: Callabl
     listening = bind(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     app = create_app(settings)
+    _collect_seldom()
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(API_GRACE_S))
     server = Server(app, config)
     command = (sys.executable, "-m", "worker", "--watchdog")
@@ -120,6 +122,15 @@ def serve(settings: Settings, *, announce: Callable[[Ready], None], say: Callabl
     )
     with listening:
         _run(server, listening, workers, drain_s=settings.cancel_grace_s + 10, announced=lambda: announce(ready))
+
+
+def _collect_seldom() -> None:
+    """A full collection stops all requests for a tenth of a second, and under load one came every six: what is there now, which stays,
+    is not walked again, and there are fourteen times as many new objects between two of them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def _wait_for_start(server: uvicorn.Server, ended: threading.Event) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, cast
 
-import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -18,9 +17,9 @@ from api.auth import Reader
 from api.core.errors import ArtifactNotReady, NotFound, ValidationFailed
 from api.deps import JobId, Known, Limit, Resources
 from api.events import service
+from api.events.permits import Permit
 from api.events.schemas import Evaluation, EventPage, EventView, Seq, SeriesList
 from api.events.series import LEAST_POINTS
-from api.events.stream import OUTAGES
 from api.jobs.service import last_seq
 from api.keys.service import still_usable
 from api.problems import declared
@@ -60,7 +59,8 @@ def list_events(
         if "text/event-stream" in request.headers.get("accept", ""):
             newest = last_seq(session, who.tenant_id, job_id)
             start = after if last_event_id is None else last_event_id
-            return event_stream(known, job_id, start, newest, partial(_still_usable, known, who.prefix))
+            permit = Permit(who=("key", who.prefix), ask=partial(_still_usable, known, who.prefix))
+            return event_stream(known, job_id, start, newest, permit)
         events, more = service.page(session, who.tenant_id, job_id, after=after, limit=limit)
         body = {
             "object": "list",
@@ -85,19 +85,15 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
-def event_stream(
-    known: Resources, job_id: str, after: int, newest: int, still_allowed: Callable[[], bool]
-) -> EventStream:
-    """Every event after `after` of a job whose newest is `newest`, until its last or until `still_allowed`, asked in a thread, says no."""
-    return EventStream(_messages(known, job_id, after, newest, still_allowed), headers=_STREAM_HEADERS)
+def event_stream(known: Resources, job_id: str, after: int, newest: int, permit: Permit) -> EventStream:
+    """Every event after `after` of a job whose newest is `newest`, until its last or until the permit is gone."""
+    return EventStream(_messages(known, job_id, after, newest, permit), headers=_STREAM_HEADERS)
 
 
-async def _messages(
-    known: Resources, job_id: str, after: int, newest: int, still_allowed: Callable[[], bool]
-) -> AsyncIterator[bytes]:
+async def _messages(known: Resources, job_id: str, after: int, newest: int, permit: Permit) -> AsyncIterator[bytes]:
     # Something goes out at once, so that a client knows it is connected before the first event.
     yield KEEPALIVE_COMMENT
-    allowed = partial(_still_allowed, still_allowed)
+    allowed = partial(known.permits.holds, permit)
     async with aclosing(known.feeds.follow(job_id, after=after, last_seq=newest, still_allowed=allowed)) as events:
         async for event in events:
             yield KEEPALIVE_COMMENT if event is None else _message(event)
@@ -110,14 +106,6 @@ def _message(event: EventView) -> bytes:
 def _still_usable(known: Resources, prefix: str) -> bool:
     with known.reading() as session:
         return still_usable(session, prefix)
-
-
-async def _still_allowed(ask: Callable[[], bool]) -> bool:
-    try:
-        return await anyio.to_thread.run_sync(ask)
-    except OUTAGES:
-        # An outage revokes nobody; the next ping asks again.
-        return True
 
 
 def _compact(body: dict[str, Any]) -> bytes:

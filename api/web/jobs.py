@@ -14,6 +14,7 @@ from api.artifacts.schemas import Format
 from api.core.errors import ArtifactNotReady
 from api.deps import Cursor, JobId, Known, Resources
 from api.downloads import send
+from api.events.permits import Permit
 from api.events.routes import event_stream
 from api.events.schemas import EVENT_MODELS, Seq
 from api.jobs import service
@@ -167,7 +168,9 @@ def stream_job(
     with known.reading() as session:
         newest = service.last_seq(session, visit.identity.tenant_id, job_id)
     start = after if last_event_id is None else last_event_id
-    return event_stream(known, job_id, start, newest, partial(_still_visits, known, request.cookies[COOKIE]))
+    token = request.cookies[COOKIE]
+    permit = Permit(who=("visit", token), ask=partial(_still_visits, known, token))
+    return event_stream(known, job_id, start, newest, permit)
 
 
 def _still_visits(known: Resources, token: str) -> bool:

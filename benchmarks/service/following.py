@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from threading import Event, Thread
 
@@ -141,13 +142,30 @@ class Watch:
 
 
 def _crowd(order: Order, watch: Watch) -> tuple[Seen, float]:
-    command = [sys.executable, "-m", "benchmarks.service.crowd"]
+    """Followers and pollers are processes of their own: a poll's time must not hold the reading of five hundred events by its client."""
     watch.start()
     try:
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
-            said, _ = crowd.communicate(json.dumps(asdict(order)))
+        with ThreadPoolExecutor(2) as both:
+            halves = (replace(order, pollers=0), replace(order, followers=0))
+            (followers, followers_cpu_s), (pollers, pollers_cpu_s) = both.map(_half, halves)
     finally:
         watch.stop()
+    seen = Seen(
+        ends=followers.ends,
+        gaps=followers.gaps,
+        lags=followers.lags,
+        early=pollers.early,
+        answers=pollers.answers,
+        refused=followers.refused + pollers.refused,
+        late=pollers.late,
+    )
+    return seen, followers_cpu_s + pollers_cpu_s
+
+
+def _half(order: Order) -> tuple[Seen, float]:
+    command = [sys.executable, "-m", "benchmarks.service.crowd"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
+        said, _ = crowd.communicate(json.dumps(asdict(order)))
     if crowd.returncode:
         raise RuntimeError(f"the crowd ended with {crowd.returncode}")
     told = json.loads(said)
