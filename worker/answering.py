@@ -34,6 +34,8 @@ _WRITE_S = 0.1
 # For an engine that was told to break off, which it does between two tokens.
 _LEAVE_S = 10.0
 _DEAD_S = 60.0
+# Times as long between two looks without a model: whoever asks first waits for one anyway, and most workers are never asked.
+_UNUSED = 7
 FOLDER = "serving"
 
 
@@ -68,7 +70,7 @@ class Desk:
             while not self._closing.is_set():
                 if not self._once():
                     self._models.discard_idle()
-                    self._closing.wait(self._settings.serving_poll_s)
+                    self._closing.wait(self._settings.serving_poll_s * (1 if self._models.loaded else _UNUSED))
         finally:
             self._models.close()
 

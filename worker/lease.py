@@ -46,6 +46,7 @@ class Lease:
         self._on_change = on_change
         self._closing = threading.Event()
         self._lost = threading.Event()
+        self._settling = False
         self._requested = Requested.NONE
         self._thread = threading.Thread(
             target=contextvars.copy_context().run, args=(self._run,), name="lease", daemon=True
@@ -78,6 +79,12 @@ class Lease:
         self._lost.set()
         self._on_change()
 
+    def settle(self) -> None:
+        """The attempt's end is about to be written. That write finds out itself whether the job is still ours, and once it is done a look
+        would find that it is not.
+        """
+        self._settling = True
+
     def _run(self) -> None:
         answered_at = beaten_at = self._clock()
         while not self._closing.wait(self._times.poll_s) and not self.lost:
@@ -85,8 +92,9 @@ class Lease:
             try:
                 requested = self._beat() if due else self._look()
             except LeaseLost:
-                log.warning("lease_lost")
-                self.lose()
+                if not self._settling:
+                    log.warning("lease_lost")
+                    self.lose()
             except SQLAlchemyError as error:
                 without_s = self._clock() - answered_at
                 log.warning("heartbeat_failed", error=type(error).__name__, without_database_s=round(without_s, 1))

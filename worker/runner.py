@@ -92,6 +92,7 @@ class Attempt:
             except OSError as error:
                 log.exception("attempt_broke_off")
                 ending = self._broken_off(error)
+            self._lease.settle()
             return self._writes.commit(lambda session: self._settle(session, ending))
 
     def _work(self, scratch: Scratch) -> Ending:

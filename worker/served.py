@@ -57,6 +57,11 @@ class Models:
         self._root, self._make, self._store, self._settings = root, make, store, settings
         self._held: dict[str, Model] = {}
 
+    @property
+    def loaded(self) -> bool:
+        """True while some model is kept."""
+        return bool(self._held)
+
     def get(self, tenant_id: str, source: Mapping[str, Any]) -> Model:
         """The model of a source, started where it is not at hand. Raises ModelUnavailable, OSError and SQLAlchemyError."""
         key = str(sorted(source.items()))

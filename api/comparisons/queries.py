@@ -55,11 +55,6 @@ def locked(job_id: str) -> Select[str]:
     return select(Job.id).where(Job.id == job_id).with_for_update()
 
 
-def memberships(job_ids: Collection[str]) -> Select[ComparisonMember]:
-    """Of which comparisons jobs are members."""
-    return select(ComparisonMember).where(ComparisonMember.job_id.in_(job_ids))
-
-
 def cancel(comparison_id: str) -> Update:
     """Note that the comparison's end was asked for."""
     one = update(Comparison).where(Comparison.id == comparison_id, Comparison.cancelled_at.is_(None))

@@ -217,9 +217,9 @@ def expire(make: sessionmaker[Session], store: Store) -> int:
             queries.end_upload(session, upload_id, "expired")
         discard(store, _folder(upload_id))
     for upload_id in forgotten:
-        # Once more: a part that was being put when its upload ended, by a process that was killed there, or what the store would not do.
-        store.delete(_folder(upload_id))
         with db.transaction(make) as session:
+            # Once more: a part that was being put when its upload ended, by a process that was killed there, or what would not go.
+            leftovers.let_go(session, [_folder(upload_id)])
             session.execute(queries.forget_upload(upload_id))
     return len(overdue)
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from api.core.db import upsert
+from api.core.db import mapped, upsert
 from api.events.tables import JobEvent, JobMetric
 from api.jobs.lease import Hold, LeaseLost, holds, lock
 from api.jobs.moves import storable
@@ -74,7 +74,7 @@ def append_events(
         for number, line in enumerate(new, start=1)
     ]
     if rows:
-        session.execute(insert(JobEvent), rows)
+        session.execute(insert(mapped(JobEvent)), rows)
     _set_points(session, hold.job_id, points)
     return len(new)
 

@@ -12,19 +12,23 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
+from api.comparisons.tables import ComparisonMember
 from api.core.db import now
 from api.events.tables import JobMetric
 from api.jobs.states import JobKind, JobState
 from api.jobs.tables import IdempotencyKey, Job, Worker
 
 
-def jobs(tenant_id: str) -> Select[Job, datetime, int | None]:
-    """(job, the database's clock, place in the queue) of a tenant's jobs, newest first. The next to be claimed has place 1."""
+def jobs(tenant_id: str) -> Select[Job, datetime, int | None, ComparisonMember | None]:
+    """(job, the database's clock, place in the queue, what it is to a comparison) of a tenant's jobs, newest first.
+
+    The next to be claimed has place 1.
+    """
     return _with_places().where(Job.tenant_id == tenant_id)
 
 
 @cache
-def _with_places() -> Select[Job, datetime, int | None]:
+def _with_places() -> Select[Job, datetime, int | None, ComparisonMember | None]:
     # Built once: this is the statement that every poll sends.
     ahead = aliased(Job)
     place = (
@@ -38,7 +42,11 @@ def _with_places() -> Select[Job, datetime, int | None]:
         .scalar_subquery()
     )
     shown = case((Job.state == JobState.QUEUED, place), else_=None)
-    return select(Job, now().label("clock"), shown.label("place")).order_by(Job.created_at.desc(), Job.id.desc())
+    statement: Select[Job, datetime, int | None, ComparisonMember | None] = select(
+        Job, now().label("clock"), shown.label("place"), ComparisonMember
+    )
+    of_comparison = statement.outerjoin(ComparisonMember, ComparisonMember.job_id == Job.id)
+    return of_comparison.order_by(Job.created_at.desc(), Job.id.desc())
 
 
 def standing(tenant_id: str, job_id: str) -> Select[str, int]:

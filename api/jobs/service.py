@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from api.comparisons import queries as comparison_queries
+from api.comparisons.tables import ComparisonMember
 from api.core.errors import NotFound
 from api.core.settings import Settings
 from api.events import queries as event_queries
@@ -151,15 +151,9 @@ def _submitted(view: JobView, warnings: list[Remark]) -> SubmittedJob:
     return SubmittedJob(**fields, warnings=warnings)
 
 
-def _views(session: Session, rows: Sequence[Row[Job, datetime, int | None]]) -> list[JobView]:
-    jobs = [row[0] for row in rows]
-    results, members = _results(session, jobs), _members(session, jobs)
-    return [_view(job, clock, place, results, members) for job, clock, place in rows]
-
-
-def _members(session: Session, jobs: list[Job]) -> dict[str, MemberOf]:
-    found = session.scalars(comparison_queries.memberships([job.id for job in jobs]))
-    return {row.job_id: MemberOf(comparison=row.comparison_id, label=row.label, seed=row.seed) for row in found}
+def _views(session: Session, rows: Sequence[Row[Job, datetime, int | None, ComparisonMember | None]]) -> list[JobView]:
+    results = _results(session, [row[0] for row in rows])
+    return [_view(job, clock, place, member, results) for job, clock, place, member in rows]
 
 
 def _results(session: Session, jobs: list[Job]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -172,8 +166,8 @@ def _view(
     job: Job,
     clock: datetime,
     place: int | None,
+    member: ComparisonMember | None,
     results: dict[tuple[str, str], dict[str, Any]],
-    members: dict[str, MemberOf],
 ) -> JobView:
     beat = job.heartbeat_at
     failure = FailureView(code=job.failure_code, message=job.failure_message or "") if job.failure_code else None
@@ -198,5 +192,9 @@ def _view(
         resolved=job.resolved,
         scores=results.get((job.id, "reported"), {}).get("scores"),
         forecast=None if forecast is None else _FORECAST.validate_python(forecast),
-        member_of=members.get(job.id),
+        member_of=None if member is None else _member_of(member),
     )
+
+
+def _member_of(member: ComparisonMember) -> MemberOf:
+    return MemberOf(comparison=member.comparison_id, label=member.label, seed=member.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,6 +17,8 @@ from api.core.db import now, transaction
 from api.core.storage import StoredFileMissing
 from api.datasets import parts, service
 from api.datasets.tables import Dataset, PartedUpload
+from api.leftovers import service as leftovers
+from api.leftovers.tables import Leftover
 from tests.backends import STORES
 from tests.integration.http.api import Api, serving
 from tests.integration.http.test_openai import CHAT, created, finished, speaking, uploaded
@@ -146,7 +149,7 @@ def test_a_cancelled_upload_leaves_nothing(api: Api, client: OpenAI) -> None:
 
 
 @STORES
-def test_an_upload_that_is_not_completed_in_time_leaves_nothing(api: Api, client: OpenAI) -> None:
+def test_an_upload_that_is_not_completed_in_time_leaves_nothing(api: Api, client: OpenAI, tmp_path: Path) -> None:
     upload = begun(client)
     part = sent(client, upload, CHAT)
     with transaction(api.backend.make) as session:
@@ -160,9 +163,16 @@ def test_an_upload_that_is_not_completed_in_time_leaves_nothing(api: Api, client
     with transaction(api.backend.make) as session:
         assert session.scalars(select(PartedUpload.state)).all() == ["expired"]
         session.execute(update(PartedUpload).values(expires_at=now(-100_000.0)))
+    # Sent by a process that was killed once it was there.
+    (tmp_path / "late").write_bytes(b"late")
+    api.resources.store.put(f"uploads/{upload}/late", tmp_path / "late", sha256=hashlib.sha256(b"late").hexdigest())
+    assert not nothing_is_left(api)
     assert parts.expire(api.backend.make, api.resources.store) == 0
     with transaction(api.backend.make) as session:
         assert session.scalars(select(PartedUpload)).all() == []
+        session.execute(update(Leftover).values(due_at=now(-1.0)))
+    leftovers.clear(api.backend.make, api.resources.store)
+    assert nothing_is_left(api)
 
 
 def test_uploads_take_room_from_the_moment_they_are_declared(api: Api, client: OpenAI) -> None:

@@ -137,7 +137,8 @@ events.write(f'{helper.pid}\\n')
 def test_the_engine_dies_with_its_worker_even_while_other_children_live(tmp_path: Path) -> None:
     # Two engines are started one after the other: were the first one's watchdog inherited by the second, killing the worker
     # would leave both running, each held by the other.
-    engine = WATCHED + "import time\nevents.write(f'{os.getpid()}\\n')\ntime.sleep(600)"
+    # It speaks only after a while, which one whose watchdog bites while the worker lives does not see.
+    engine = WATCHED + "import time\ntime.sleep(0.3)\nevents.write(f'{os.getpid()}\\n')\ntime.sleep(600)"
     worker = f"""
 import os, sys, threading
 from pathlib import Path

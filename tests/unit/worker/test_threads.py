@@ -92,6 +92,16 @@ def test_a_lost_lease_is_told_at_once_and_asked_for_no_more() -> None:
     assert look.asked == 1
 
 
+def test_a_job_that_ended_was_not_lost() -> None:
+    look, told = Answers(), Told()
+    with lease(Answers(), look, Clock(), told) as held:
+        held.settle()
+        look.say = LeaseLost("job")
+        eventually(more(look), within_s=10, what="two looks")
+        assert not held.lost
+        assert not told.changed.is_set()
+
+
 def test_a_database_that_is_away_loses_nothing_until_the_outage_is_too_long() -> None:
     look, clock, told = Answers(say=GONE), Clock(), Told()
     with lease(Answers(say=GONE), look, clock, told) as held:
