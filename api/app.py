@@ -26,7 +26,7 @@ from api.datasets import service as dataset_service
 from api.datasets.routes import router as datasets
 from api.deps import Resources
 from api.edge import Edge
-from api.events.permits import Permits
+from api.events import permits
 from api.events.routes import router as events
 from api.events.service import loader
 from api.events.stream import Feeds
@@ -102,7 +102,7 @@ def _resources(settings: Settings) -> Resources:
         make=make,
         store=store,
         feeds=Feeds(loader(make), poll_s=settings.stream_poll_s, ping_s=settings.stream_ping_s),
-        permits=Permits(),
+        permits=permits.Permits(),
         bell=Bell(make, celery, backoff, tick_s=settings.bell_s),
         broker=health.Probe(partial(health.broker_answers, celery)),
         files=health.Probe(partial(health.store_answers, store)),
@@ -145,8 +145,10 @@ def _couriers(resources: Resources) -> list[Courier]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources: Resources = app.state.resources
-    # A thread uses one connection at most, so with one thread less than connections (the bell has that one) none waits for another's.
-    anyio.to_thread.current_default_thread_limiter().total_tokens = max(1, 2 * resources.settings.pool_size - 1)
+    # A thread uses one connection at most, so with as many threads as connections, less those of the bell and of the permits, none waits
+    # for another's.
+    requests = 2 * resources.settings.pool_size - 1 - permits.AT_ONCE
+    anyio.to_thread.current_default_thread_limiter().total_tokens = max(1, requests)
     upkeep = Upkeep(_chores(resources), every_s=resources.settings.upkeep_s)
     threads: list[Background] = [resources.bell, upkeep, *_couriers(resources)]
     for thread in threads:

@@ -34,13 +34,16 @@ _WRITE_S = 0.1
 # For an engine that was told to break off, which it does between two tokens.
 _LEAVE_S = 10.0
 _DEAD_S = 60.0
-# Times as long between two looks without a model: whoever asks first waits for one anyway, and most workers are never asked.
-_UNUSED = 7
+# Between two looks without a model: whoever asks first waits for one anyway, and most workers are never asked.
+_UNUSED_S = 1.0
 FOLDER = "serving"
 
 
 class Desk:
-    """Looks for a question every `serving_poll_s` until closed. Its models lie under `<scratch>/serving/<worker>/`."""
+    """Looks for a question until closed, every `serving_poll_s` while it has a model and about once a second while not.
+
+    Its models lie under `<scratch>/serving/<worker>/`.
+    """
 
     def __init__(self, make: sessionmaker[Session], store: Store, settings: Settings, worker_id: str) -> None:
         self._make, self._settings, self._worker_id = make, settings, worker_id
@@ -70,9 +73,13 @@ class Desk:
             while not self._closing.is_set():
                 if not self._once():
                     self._models.discard_idle()
-                    self._closing.wait(self._settings.serving_poll_s * (1 if self._models.loaded else _UNUSED))
+                    self._closing.wait(self._pause_s())
         finally:
             self._models.close()
+
+    def _pause_s(self) -> float:
+        poll_s = self._settings.serving_poll_s
+        return poll_s if self._models.loaded else max(poll_s, _UNUSED_S)
 
     def _once(self) -> bool:
         """Answer the question that has waited longest; False where none waits."""

@@ -21,6 +21,8 @@ from sqlalchemy import (
     Double,
     Engine,
     MetaData,
+    String,
+    Text,
     TypeDecorator,
     column,
     create_engine,
@@ -176,7 +178,10 @@ def utc_now(session: Session) -> datetime:
 
 
 def upsert(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]) -> None:
-    """Insert `rows`; where `key` exists already the other columns given are overwritten. Many rows must be of columns without JSON."""
+    """Insert `rows`, each with a key of its own; where `key` exists already the other columns given are overwritten.
+
+    More than one row must be of columns without JSON, and the numbers of a column of one type.
+    """
     if not rows:
         return
     names, to = list(rows[0]), mapped(table)
@@ -192,9 +197,10 @@ def upsert(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any
         insert = insert.values(rows[0])
     else:
         # One array a column: a third of what a statement a row costs the client, and half of what it costs the server.
-        arrays = [literal([row[name] for row in rows], postgresql.ARRAY(to.c[name].type)) for name in names]
-        named = (column(name, to.c[name].type) for name in names)
-        given = func.unnest(*arrays).table_valued(*named, name="given").render_derived()
+        # Texts without their length, since a cast to that would cut what is too long in place of refusing it.
+        types = {name: Text() if isinstance(to.c[name].type, String) else to.c[name].type for name in names}
+        arrays = [literal([row[name] for row in rows], postgresql.ARRAY(types[name])) for name in names]
+        given = func.unnest(*arrays).table_valued(*(column(name, types[name]) for name in names)).render_derived()
         insert = insert.from_select(names, select(given))
     session.execute(insert.on_conflict_do_update(index_elements=list(key), set_=of_given))
 

@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     """A model that nobody has asked for so long is let go."""
     serving_max_bytes: Bytes = 8 * 2**30
     serving_poll_s: Annotated[float, Field(gt=0.0, le=5.0)] = 0.15
-    """Between looks for a question, and for more of its answer."""
+    """Between looks for a question, of workers that have a model loaded, and for more of its answer."""
     serving_timeout_s: Seconds = 120.0
     """From a question to the end of its answer."""
     serving_max_tokens: Annotated[int, Field(ge=1, le=8192)] = 1024

@@ -218,9 +218,9 @@ def expire(make: sessionmaker[Session], store: Store) -> int:
         discard(store, _folder(upload_id))
     for upload_id in forgotten:
         with db.transaction(make) as session:
-            # Once more: a part that was being put when its upload ended, by a process that was killed there, or what would not go.
-            leftovers.let_go(session, [_folder(upload_id)])
-            session.execute(queries.forget_upload(upload_id))
+            if session.execute(queries.forget_upload(upload_id)).all():
+                # Once more: a part that was being put when its upload ended, by a process that was killed there, or what would not go.
+                leftovers.let_go(session, [_folder(upload_id)])
     return len(overdue)
 
 

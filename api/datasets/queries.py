@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Delete, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningDelete
 
 from api.core.db import now
 from api.core.errors import DatasetInUse, NotFound
@@ -123,9 +124,9 @@ def overdue_uploads() -> Select[str]:
     return select(PartedUpload.id).where(PartedUpload.state == "pending", PartedUpload.expires_at <= now())
 
 
-def forget_upload(upload_id: str) -> Delete:
-    """Deletes an upload's row, with those of its parts."""
-    return delete_from(PartedUpload).where(PartedUpload.id == upload_id)
+def forget_upload(upload_id: str) -> ReturningDelete[str]:
+    """Deletes an upload's row, with those of its parts; gives its id where it was there."""
+    return delete_from(PartedUpload).where(PartedUpload.id == upload_id).returning(PartedUpload.id)
 
 
 def forgotten_uploads(after_s: float) -> Select[str]:

@@ -30,6 +30,10 @@ class _Asked:
     at: float
     answer: asyncio.Task[bool]
 
+    def stands(self, now: float) -> bool:
+        """Also while it is awaited: a database that takes long is not asked again for that."""
+        return now - self.at < FRESH_S or not self.answer.done()
+
 
 class Permits:
     """The latest answers of this process, by who asked. Lives in the event loop."""
@@ -40,11 +44,11 @@ class Permits:
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def holds(self, permit: Permit) -> bool:
-        """What is said of its holder now, or was within FRESH_S. True in an outage, which revokes nobody."""
+        """What is said of its holder now, or was to a question of the last FRESH_S. True in an outage, which revokes nobody."""
         now = self._clock()
         known = self._asked.get(permit.who)
-        if known is None or now - known.at >= FRESH_S:
-            self._asked = {name: one for name, one in self._asked.items() if now - one.at < FRESH_S}
+        if known is None or not known.stands(now):
+            self._asked = {name: one for name, one in self._asked.items() if one.stands(now)}
             known = self._asked[permit.who] = _Asked(at=now, answer=asyncio.create_task(self._ask(permit.ask)))
         # Shielded, for a follower that leaves must not take the answer from the others.
         return await asyncio.shield(known.answer)

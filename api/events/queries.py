@@ -89,7 +89,7 @@ def _known(session: Session, hold: Hold, lines: Sequence[Line]) -> set[int | Non
 
 def _set_points(session: Session, job_id: str, points: Sequence[Point]) -> None:
     rows = [
-        {"job_id": job_id, "name": point.name, "step": point.step, "value": point.value, "tokens": point.tokens}
+        {"job_id": job_id, "name": point.name, "step": point.step, "value": float(point.value), "tokens": point.tokens}
         for point in points
     ]
     upsert(session, JobMetric, rows, key=("job_id", "name", "step"))

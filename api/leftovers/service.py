@@ -41,10 +41,8 @@ def clear(make: sessionmaker[Session], store: Store) -> int:
     What cannot be removed is put off, so that it keeps nothing else from going. Raises the last of such OSErrors, when all that can go
     has gone, or earlier where the store seems to be away.
     """
-    with db.reading(make) as session:
-        prefixes = session.scalars(queries.due(_AT_ONCE)).all()
     gone, failed = 0, list[OSError]()
-    for prefix in prefixes:
+    for prefix in _due(make):
         try:
             gone += _cleared(make, store, prefix)
         except OSError as error:
@@ -55,6 +53,16 @@ def clear(make: sessionmaker[Session], store: Store) -> int:
     if failed:
         raise failed[-1]
     return gone
+
+
+def _due(make: sessionmaker[Session]) -> Iterator[str]:
+    """Each is removed or put off before the next look, so that there is an end."""
+    while True:
+        with db.reading(make) as session:
+            prefixes = session.scalars(queries.due(_AT_ONCE)).all()
+        yield from prefixes
+        if len(prefixes) < _AT_ONCE:
+            return
 
 
 def _cleared(make: sessionmaker[Session], store: Store, prefix: str) -> bool:

@@ -58,6 +58,19 @@ def test_five_hundred_followers_with_one_key_ask_once_and_again_when_the_answer_
     assert asyncio.run(scene()) == ([True] * 500, 1, False, 2)
 
 
+def test_a_question_that_takes_long_is_not_asked_again_meanwhile() -> None:
+    async def scene() -> tuple[list[bool], int]:
+        register, clock = Register(takes_s=0.2), Clock()
+        permits = Permits(clock=clock)
+        first = asyncio.create_task(permits.holds(register.permit("key")))
+        await asyncio.sleep(0.02)
+        clock.now = 10 * FRESH_S
+        other = permits.holds(register.permit("another key"))
+        return list(await asyncio.gather(first, other, permits.holds(register.permit("key")))), register.asked
+
+    assert asyncio.run(scene()) == ([True] * 3, 2)
+
+
 def test_many_keys_are_asked_for_a_few_at_a_time() -> None:
     async def scene() -> Register:
         register = Register(takes_s=0.005)

@@ -175,6 +175,38 @@ def test_an_upload_that_is_not_completed_in_time_leaves_nothing(api: Api, client
     assert nothing_is_left(api)
 
 
+def test_a_folder_that_will_not_go_keeps_no_other_upload_from_being_forgotten(
+    api: Api, client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, store = api.backend.make, api.resources.store
+    uploads = [begun(client) for _ in range(3)]
+    for upload in uploads:
+        sent(client, upload, CHAT[:HALF])
+    delete, stuck = store.delete, f"uploads/{uploads[0]}"
+
+    def deleted(prefix: str) -> int:
+        if prefix == stuck:
+            raise OSError(5, "Input/output error")
+        return delete(prefix)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store), "delete", lambda _, prefix: deleted(prefix))
+        with transaction(make) as session:
+            session.execute(update(PartedUpload).values(expires_at=now(-100_000.0)))
+        assert parts.expire(make, store) == 3
+        assert parts.expire(make, store) == 0
+        with transaction(make) as session:
+            assert session.scalars(select(PartedUpload)).all() == []
+            session.execute(update(Leftover).values(due_at=now(-1.0)))
+        with pytest.raises(OSError, match="Input/output error"):
+            leftovers.clear(make, store)
+        assert {key.rsplit("/", 1)[0] for key in api.backend.stored("uploads/")} == {stuck}
+    with transaction(make) as session:
+        session.execute(update(Leftover).values(due_at=now(-1.0)))
+    assert leftovers.clear(make, store) == 1
+    assert nothing_is_left(api)
+
+
 def test_uploads_take_room_from_the_moment_they_are_declared(api: Api, client: OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         begun(client, api.backend.settings.upload_max_bytes + 1)

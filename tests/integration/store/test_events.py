@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import insert, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from api.core.db import reading, transaction
 from api.events.queries import Line, Point, append_events
@@ -108,12 +108,22 @@ def test_a_step_measured_again_keeps_its_last_value(backend: Backend) -> None:
     first = [Point(name="student/loss", step=step, value=float(step), tokens=10) for step in (1, 2, 3)]
     do(backend, append_events, hold, [], points=first)
     do(backend, append_events, hold, [], points=[Point(name="student/loss", step=3, value=0.25)])
+    again = [Point(name="student/loss", step=2, value=0.5, tokens=20), Point(name="student/loss", step=3, value=0.75)]
+    do(backend, append_events, hold, [], points=[*again, Point(name="student/loss", step=4, value=float("inf"))])
 
-    assert points(backend, hold.job_id) == [
-        ("student/loss", 1, 1.0),
-        ("student/loss", 2, 2.0),
-        ("student/loss", 3, 0.25),
-    ]
+    with reading(backend.make) as session:
+        rows = session.execute(select(JobMetric.step, JobMetric.value, JobMetric.tokens).order_by(JobMetric.step)).all()
+    assert [tuple(row) for row in rows] == [(1, 1.0, 10), (2, 0.5, 20), (3, 0.75, None), (4, float("inf"), None)]
+
+
+# SQLite keeps any length.
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_a_name_that_is_too_long_is_refused_not_cut(backend: Backend) -> None:
+    hold = running(backend)
+    long = [Point(name="x" * 65, step=step, value=1.0) for step in (1, 2)]
+
+    with pytest.raises(DataError), transaction(backend.make) as session:
+        append_events(session, hold, [], points=long)
 
 
 def test_phase_and_progress_are_kept_until_the_next(backend: Backend) -> None:

@@ -154,9 +154,11 @@ threading.Event().wait()
 """
     process = subprocess.Popen([sys.executable, "-c", worker])
     pids = tmp_path / "pids"
-    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, within_s=30, what="the start of both")
-    process.kill()
-    process.wait()
+    try:
+        eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, within_s=30, what="the start of both")
+    finally:
+        process.kill()
+        process.wait()
     for pid in map(int, pids.read_text().split()):
         eventually(partial(gone, pid), within_s=1.0, what="the engine's end")
 
