@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from api.artifacts.tables import Artifact
 from api.core.db import now, reading, transaction
@@ -72,6 +75,32 @@ class Fleet:
             worker = subprocess.Popen([sys.executable, "-m", "worker"], env=environment, stdout=log, stderr=log)
         self.workers.append(worker)
         return worker
+
+    def freeze(self, worker: subprocess.Popen[bytes], job_id: str) -> None:
+        """SIGSTOP between two of its transactions.
+
+        What sleeps within one keeps its locks: on PostgreSQL for a minute, on SQLite, whose one lock is everybody's, until it wakes.
+        """
+        process = psutil.Process(worker.pid)
+        while True:
+            worker.send_signal(signal.SIGSTOP)
+            eventually(lambda: process.status() == psutil.STATUS_STOPPED, within_s=10, what="the stop")
+            if self._unlocked(job_id):
+                return
+            worker.send_signal(signal.SIGCONT)
+
+    def _unlocked(self, job_id: str) -> bool:
+        try:
+            if self.backend.name == "sqlite":
+                with closing(sqlite3.connect(self.backend.engine.url.database or "", timeout=1.0)) as other:
+                    other.execute("BEGIN IMMEDIATE")
+                    other.rollback()
+            else:
+                with transaction(self.backend.make) as session:
+                    session.execute(select(Job.id).where(Job.id == job_id).with_for_update(nowait=True))
+        except (sqlite3.OperationalError, OperationalError):
+            return False
+        return True
 
     def work_here(self, job_id: str, **settings: str) -> Job:
         """Attempts at one job in this very process, until it no longer waits: for what needs no signals. Quicker than a worker."""

@@ -50,7 +50,7 @@ def test_a_worker_that_wakes_too_late_writes_nothing_more_and_kills_its_engine(f
     stored = lambda: [row for row in fleet.artifacts(job_id) if row.role == "training"]  # noqa: E731 - a condition
     eventually(stored, within_s=60, what="a stored state")
     engine = engine_of(fleet.workers[0])
-    fleet.workers[0].send_signal(signal.SIGSTOP)
+    fleet.freeze(fleet.workers[0], job_id)
     fleet.start()
     eventually(lambda: fleet.job(job_id).fence == 2, within_s=30, what="the second claim")
     # The frozen worker's engine has gone on meanwhile; its lines are waiting in the pipe.
