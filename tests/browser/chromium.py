@@ -87,6 +87,11 @@ class Chromium:
         every = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText ?? one.textContent)"
         return [str(text) for text in self.driver.execute_script(every, selector)]
 
+    def values(self, selector: str) -> list[str]:
+        """What each field holds now."""
+        every = "return [...document.querySelectorAll(arguments[0])].map((one) => one.value)"
+        return [str(value) for value in self.driver.execute_script(every, selector)]
+
     def read(self, selector: str, *, within_s: float = 20.0) -> str:
         """What a person reads there, once it is there."""
         read = eventually(lambda: self.texts(selector), within_s=within_s, what=f"{selector} on the page")

@@ -39,7 +39,7 @@ def test_a_person_uploads_rows_plans_a_job_mends_it_and_starts_it(api: Api, wind
     window.press("nav a[href='/datasets']")
     window.type("#file", str(rows))
     window.press("form[action='/datasets'] button")
-    assert "rows <b>1.jsonl" in window.read(".head")
+    eventually(lambda: "rows <b>1.jsonl" in window.text(".head"), within_s=20, what="the report of the rows")
     window.press("a.button[href^='/submit?train=']")
 
     window.write("#teacher", "tiny:gpt2")
@@ -48,7 +48,7 @@ def test_a_person_uploads_rows_plans_a_job_mends_it_and_starts_it(api: Api, wind
     window.write("#epochs", "lots")
     window.type("#epochs", Keys.ENTER)
     assert "epochs" in window.read("#epochs-problem")
-    assert window.driver.switch_to.active_element.get_attribute("id") == "epochs"
+    eventually(lambda: window.all("#epochs:focus"), within_s=20, what="the focus on what is wrong")
     window.write("#epochs", "4")
     window.press("button[value=plan]")
     plan = window.read("#plan")
@@ -59,7 +59,7 @@ def test_a_person_uploads_rows_plans_a_job_mends_it_and_starts_it(api: Api, wind
     window.keep_picture("plan-390-dark")
     window.press("button[value=submit]")
 
-    job = api.owner.get("/v1/jobs").json()["data"][0]
+    (job,) = eventually(lambda: api.owner.get("/v1/jobs").json()["data"], within_s=20, what="the job")
     window.find(f"a[href='/jobs/{job['id']}'], h1")
     assert (job["state"], job["spec"]["epochs"], job["spec"]["preset"]) == ("queued", 4, "paper")
     assert [line for line in window.complaints() if "422" not in line] == []
