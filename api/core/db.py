@@ -196,7 +196,7 @@ def upsert(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any
     if len(rows) == 1:
         insert = insert.values(rows[0])
     else:
-        # One array a column: a third of what a statement a row costs the client, and half of what it costs the server.
+        # One array a column, not a statement a row: recording takes two thirds of the CPU time, of the client and of the server.
         # Texts without their length, since a cast to that would cut what is too long in place of refusing it.
         types = {name: Text() if isinstance(to.c[name].type, String) else to.c[name].type for name in names}
         arrays = [literal([row[name] for row in rows], postgresql.ARRAY(types[name])) for name in names]
@@ -206,7 +206,7 @@ def upsert(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any
 
 
 def mapped(table: type[Table]) -> SqlTable:
-    """The table itself: bulk inserts into it cost half of those through its class."""
+    """The table itself: bulk inserts into it are spared what the ORM does for each row."""
     return cast("SqlTable", table.__table__)
 
 

@@ -76,7 +76,7 @@ class Feed:
     async def wait(self, timeout_s: float) -> None:
         """Until woken, at most so long."""
         loop = asyncio.get_running_loop()
-        # A bare future and a timer: half the price of an event in a cancel scope, which was half of what telling a follower cost.
+        # A bare future and a timer: an event in a cancel scope was half of what telling a follower cost.
         told: asyncio.Future[None] = loop.create_future()
         self.waiting.add(told)
         timer = loop.call_later(timeout_s, _tell, told)

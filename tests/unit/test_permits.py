@@ -39,6 +39,12 @@ class Register:
         return Permit(who=who, ask=self.ask)
 
 
+async def under_way(register: Register) -> None:
+    """Until a question has been put."""
+    while register.asked == 0:
+        await asyncio.sleep(0)
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -63,7 +69,7 @@ def test_a_question_that_takes_long_is_not_asked_again_meanwhile() -> None:
         register, clock = Register(takes_s=0.2), Clock()
         permits = Permits(clock=clock)
         first = asyncio.create_task(permits.holds(register.permit("key")))
-        await asyncio.sleep(0.02)
+        await under_way(register)
         clock.now = 10 * FRESH_S
         other = permits.holds(register.permit("another key"))
         return list(await asyncio.gather(first, other, permits.holds(register.permit("key")))), register.asked
@@ -107,7 +113,7 @@ def test_a_follower_that_leaves_does_not_take_the_answer_from_another() -> None:
         permits = Permits()
         leaves = asyncio.create_task(permits.holds(register.permit("key")))
         stays = asyncio.create_task(permits.holds(register.permit("key")))
-        await asyncio.sleep(0.02)
+        await under_way(register)
         leaves.cancel()
         return await stays
 
